@@ -1,0 +1,1 @@
+"""Worlds: the teaching world `Curtain`, and any Gymnasium environment as rows."""
