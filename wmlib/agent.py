@@ -1,0 +1,277 @@
+"""The whole agent: world model, actor and critic, acting and learning.
+
+Shapes: N environments, B windows of T rows, K of them dreamt from, H horizon.
+"""
+
+from dataclasses import dataclass
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wmlib.actor_critic import Actor, Critic, ReturnScale, actor_loss, dream_weights
+from wmlib.config import Config
+from wmlib.errors import BadInput
+from wmlib.losses import lambda_return, total
+from wmlib.optim import LaProp
+from wmlib.rssm import Observed, State
+from wmlib.runtime import autocast
+from wmlib.world_model import WorldModel, encode_action
+
+__all__ = ["Dream", "Dreamer", "Memory"]
+
+
+@dataclass
+class Memory:
+    """What the agent carries from one environment step to the next, for N environments."""
+
+    state: State
+    action: Tensor  # (N, A), the action just taken
+
+
+@dataclass
+class Dream:
+    """An imagined future of N contexts, as NumPy arrays; index 0 is the last real step.
+
+    `observation` is in the environment's units (images in [0, 1]); `real` holds the context's own
+    rows, so that both can be drawn one above the other.
+    """
+
+    observation: np.ndarray  # (N, H+1, ...)
+    reward: np.ndarray  # (N, H+1)
+    continues: np.ndarray  # (N, H+1), discount included
+    value: np.ndarray  # (N, H+1)
+    action: np.ndarray  # (N, H, A)
+    reconstruction: np.ndarray  # (N, T, ...): the context as the posterior sees it
+
+
+class Dreamer(nn.Module):
+    """DreamerV3. The constructor is the table of contents."""
+
+    def __init__(self, obs_space: gym.Space, act_space: gym.Space, config: Config):
+        super().__init__()
+        self.obs_space, self.act_space, self.config = obs_space, act_space, config
+        feature = config.deter + config.stoch * config.classes
+        self.world = WorldModel(obs_space, act_space, config)
+        self.actor = Actor(feature, act_space, config)
+        self.critic = Critic(feature, config)
+        self.return_scale = ReturnScale()
+        self.optimizer = LaProp(self.parameters(), config.lr, config.warmup, config.agc)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.world.bins.device
+
+    # ------------------------------------------------------------ acting
+
+    def initial(self, count: int) -> Memory:
+        """Memory of `count` environments that have just been reset."""
+        state = self.world.rssm.initial(count, self.device)
+        return Memory(state, torch.zeros(count, self.actor.out.out_features, device=self.device))
+
+    @torch.no_grad()
+    def act(
+        self, obs: np.ndarray, is_first: np.ndarray, memory: Memory, mode: bool = False
+    ) -> tuple[np.ndarray, Memory]:
+        """See N observations, choose N actions.
+
+        obs (N, ...), is_first (N,) -> actions as `RowEnv.step` takes them (int64 (N,), or float32
+        (N, A) unclipped), and the memory for the next call. `mode` takes the most likely action
+        instead of drawing one.
+        """
+        batch = {
+            "obs": self._tensor(obs).unsqueeze(1),
+            "prev_action": memory.action.unsqueeze(1),
+            "is_first": self._tensor(is_first).unsqueeze(1),
+        }
+        with autocast(self.device):
+            state = self.world.observe(batch, memory.state).state
+            state = State(state.h[:, 0], state.z[:, 0])
+            policy = self.actor(state.feature)
+            action = policy.mode() if mode else policy.sample()
+        chosen = action.argmax(-1) if self.actor.discrete else action.float()
+        return chosen.cpu().numpy(), Memory(state, action)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+    # ------------------------------------------------------------ learning
+
+    def tensors(self, sample: dict[str, np.ndarray]) -> tuple[dict[str, Tensor], State | None]:
+        """Replay sample -> batch of tensors on the device, and the windows' stored start states."""
+        batch = {k: self._tensor(v) for k, v in sample.items() if k != "index"}
+        for key in ("action", "prev_action"):
+            batch[key] = encode_action(batch[key], self.act_space)
+        if "deter" not in batch:
+            return batch, None
+        z = torch.nn.functional.one_hot(batch.pop("stoch").long(), self.config.classes)
+        return batch, State(batch.pop("deter").float(), z.float())
+
+    def update(
+        self,
+        batch: dict[str, Tensor],
+        start: State | None = None,
+        behaviour: bool = True,
+        lr_scale: float = 1.0,
+    ) -> tuple[dict[str, Tensor], State]:
+        """One gradient step on B windows; returns metrics (scalar tensors) and the fresh latents.
+
+        With behaviour=False only the world model learns. A non-finite loss changes nothing: it
+        raises FloatingPointError before the optimiser runs.
+        """
+        with autocast(self.device):
+            losses, metrics, state = self.losses(batch, start, behaviour)
+            scales = {name: self.scales[name] for name in losses}
+            loss = total(losses, scales)
+        metrics |= {name: value.detach().mean() for name, value in losses.items()}
+        if not loss.is_meta and not torch.isfinite(loss):
+            bad = [name for name, value in metrics.items() if not torch.isfinite(value)]
+            raise FloatingPointError(f"loss is not finite in: {', '.join(bad)}")
+        loss.backward()
+        self.optimizer.step(lr_scale)
+        self.critic.update_slow()
+        return metrics, state
+
+    @property
+    def scales(self) -> dict[str, float]:
+        """Weight of every loss in the total."""
+        c = self.config
+        world = {"rec": 1.0, "rew": 1.0, "con": 1.0, "dyn": c.dyn_scale, "rep": c.rep_scale}
+        return world | {"policy": 1.0, "value": 1.0, "repval": c.replay_value_scale}
+
+    def losses(
+        self, batch: dict[str, Tensor], start: State | None = None, behaviour: bool = True
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], State]:
+        """All losses of one batch (unreduced), metrics, and the posterior states (detached)."""
+        seen = self.world.observe(batch, start)
+        losses = self.world.losses(batch, seen)
+        metrics = {"kl": self.exact_kl(seen)}
+        if behaviour:
+            more, extra = self.behaviour_losses(batch, seen)
+            losses |= more
+            metrics |= extra
+        return losses, metrics, seen.state.detach()
+
+    @staticmethod
+    @torch.no_grad()
+    def exact_kl(seen: Observed) -> Tensor:
+        """Mean KL[q || p] in nats, before free nats and scales."""
+        q, p = seen.posterior, seen.prior
+        return (q * (q.log() - p.log())).sum((-2, -1)).mean()
+
+    def behaviour_losses(
+        self, batch: dict[str, Tensor], seen: Observed
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Dream from the last K rows of each window and learn from it: actor, critic, replay value."""
+        c = self.config
+        rows, steps = seen.state.h.shape[:2]
+        k = min(c.imagine_last or steps, steps)
+        recent = State(*(part[:, -k:] for part in seen.state))  # (B, K, ...)
+        start = State(*(part.flatten(0, 1) for part in recent.detach()))  # (N = B*K, ...)
+        dream = self.world.imagine(lambda x: self.actor(x).sample(), start, c.horizon)
+        feature = dream.state.feature  # (N, H+1, F), without gradient
+        with torch.no_grad():
+            reward, continues = self.world.reward(feature), self.world.continues(feature)
+        logits = self.critic(feature[:, :-1])  # (N, H, bins)
+        with torch.no_grad():
+            end = self.critic.mean(self.critic(feature[:, -1:]))
+            value = torch.cat([self.critic.mean(logits), end], 1)  # (N, H+1)
+            never = torch.zeros_like(continues)
+            returns = lambda_return(reward, value, 1 - continues, never, 1.0, c.lam)  # (N, H)
+            weight = dream_weights(continues)
+            scale = self.return_scale(returns)
+            advantage = (returns - value[:, :-1]) / scale
+        policy = self.actor(feature[:, :-1])
+        losses = {
+            "policy": actor_loss(policy, dream.action, advantage, weight, c.entropy_scale),
+            "value": weight * self.critic.loss(logits, feature[:, :-1], returns),
+            "repval": self.replay_value_loss(batch, recent, returns[:, 0].view(rows, k)),
+        }
+        metrics = {
+            "entropy": policy.entropy().detach().mean(),
+            "return": returns.mean(),
+            "return_scale": scale,
+        }
+        return losses, metrics
+
+    def replay_value_loss(self, batch: dict[str, Tensor], state: State, boot: Tensor) -> Tensor:
+        """Critic loss on the K real rows, bootstrapped with the dream that starts at each. (B, K-1).
+
+        Here the features keep their gradient: what the value needs to know, the model must hold.
+        """
+        k = boot.shape[1]
+        reward, term, last = (batch[n][:, -k:] for n in ("reward", "is_terminal", "is_last"))
+        gamma, lam = self.config.gamma, self.config.lam
+        returns = lambda_return(reward, boot, term.float(), last.float(), gamma, lam)
+        feature = state.feature[:, :-1]
+        loss = self.critic.loss(self.critic(feature), feature, returns)
+        return (1 - last[:, :-1].float()) * loss
+
+    # ------------------------------------------------------------ dreaming
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        context: dict[str, np.ndarray],
+        horizon: int = 15,
+        actions: np.ndarray | None = None,
+        temperature: float = 1.0,
+    ) -> Dream:
+        """Watch real rows with eyes open, then dream on with eyes closed.
+
+        context: `obs` (N, T, ...), `prev_action` (N, T[, A]) and `is_first` (N, T), as `Replay.sample`
+        gives them. actions (N, H[, A]) are followed if given; otherwise the actor chooses.
+        temperature sharpens (< 1) or flattens (> 1) the prior; it leaves the actor alone.
+        """
+        keys = ("obs", "prev_action", "is_first")
+        batch = {k: self._tensor(context[k]) for k in keys}
+        batch["prev_action"] = encode_action(batch["prev_action"], self.act_space)
+        given = None
+        if actions is not None:
+            given = iter(encode_action(self._tensor(actions), self.act_space).unbind(1))
+        policy = (lambda _: next(given)) if given else (lambda x: self.actor(x).sample())
+        with autocast(self.device):
+            seen = self.world.observe(batch).state
+            dream = self.world.imagine(
+                policy, State(seen.h[:, -1], seen.z[:, -1]), horizon, temperature
+            )
+            feature = dream.state.feature
+            parts = (
+                self.world.decode(dream.state),
+                self.world.reward(feature),
+                self.world.continues(feature),
+                self.critic.mean(self.critic(feature)),
+                dream.action,
+                self.world.decode(seen),
+            )
+        return Dream(*(part.float().cpu().numpy() for part in parts))
+
+    def check_spaces(self, obs_space: gym.Space, act_space: gym.Space) -> None:
+        """Raise BadInput unless these are the spaces the agent was built for."""
+        for name, mine, other in (
+            ("observations", self.obs_space, obs_space),
+            ("actions", self.act_space, act_space),
+        ):
+            if (
+                mine.shape != other.shape
+                or type(mine) is not type(other)
+                or (isinstance(mine, gym.spaces.Discrete) and mine.n != other.n)
+            ):
+                raise BadInput(f"The agent was built for {name} {mine}, not for {other}.")
+
+    def summary(self) -> dict[str, int]:
+        """Trainable parameters by part."""
+        parts = {
+            "encoder": self.world.encoder,
+            "rssm": self.world.rssm,
+            "decoder": self.world.decoder,
+            "reward": self.world.reward_head,
+            "continue": self.world.continue_head,
+            "actor": self.actor,
+            "critic": self.critic,
+        }
+        return {
+            k: sum(p.numel() for p in v.parameters() if p.requires_grad) for k, v in parts.items()
+        }

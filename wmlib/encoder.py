@@ -1,0 +1,215 @@
+"""Observation encoder e_t = enc(o_t) and its decoder, for vectors, images and discrete observations.
+
+Shapes: `...` any batch axes (B, T), images (..., height, width, channels) with channels last.
+"""
+
+import math
+
+import gymnasium as gym
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wmlib.config import Config
+from wmlib.distributions import bernoulli_nats, symexp, symlog
+from wmlib.errors import BadInput
+from wmlib.nets import MLP, NLN, BlockLinear, RMSNorm, init_weight, linear
+
+__all__ = [
+    "Conv",
+    "ImageDecoder",
+    "ImageEncoder",
+    "VectorDecoder",
+    "VectorEncoder",
+    "make_decoder",
+    "make_encoder",
+    "obs_kind",
+    "stage_channels",
+]
+
+
+def obs_kind(space: gym.Space) -> str:
+    """Return 'image', 'vector' or 'discrete'; anything else raises BadInput."""
+    if isinstance(space, gym.spaces.Discrete):
+        return "discrete"
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        return "vector"
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.dtype == "uint8":
+        return "image"
+    raise BadInput(
+        f"Observation space {space} is not supported; allowed are a Box of rank 1, a uint8 Box of "
+        "shape (height, width, channels) and Discrete."
+    )
+
+
+def stage_channels(shape: tuple[int, ...], depth: int) -> list[int]:
+    """Channels after each halving of the image, down to 4x4: depth * (2, 3, 4, 4)[:n]."""
+    stages = round(math.log2(shape[0] / 4))
+    if shape[0] != shape[1] or shape[0] != 4 * 2**stages or not 1 <= stages <= 4:
+        raise BadInput(f"Images are {shape[0]}x{shape[1]}; allowed are squares of 8, 16, 32 or 64.")
+    return [depth * m for m in (2, 3, 4, 4)[:stages]]
+
+
+class Conv(nn.Module):
+    """A convolution on channels-last tensors: (N, H, W, in) -> (N, H', W', out).
+
+    `down` halves the image with a 4x4 kernel of stride 2, `up` doubles it by the transpose of that;
+    otherwise a 5x5 kernel keeps the size.
+    """
+
+    def __init__(self, inputs: int, outputs: int, mode: str = "same"):
+        super().__init__()
+        size, self.mode = (5 if mode == "same" else 4), mode
+        channels = (inputs, outputs) if mode == "up" else (outputs, inputs)
+        self.weight = nn.Parameter(torch.empty(*channels, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        taps = 4 if mode == "up" else size * size  # a transposed 4x4 reaches each pixel by 2x2
+        init_weight(self.weight, taps * inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve; permuting to (N, C, H, W) and back moves no data, it only renames the axes."""
+        x = x.permute(0, 3, 1, 2)
+        if self.mode == "same":
+            y = F.conv2d(x, self.weight, self.bias, padding=2)
+        elif self.mode == "down":
+            y = F.conv2d(x, self.weight, self.bias, stride=2, padding=1)
+        else:
+            y = F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1)
+        return y.permute(0, 2, 3, 1)
+
+
+# ---------------------------------------------------------------- encoders
+
+
+class VectorEncoder(nn.Module):
+    """symlog, then three NLN. (..., features) -> (..., units). Discrete observations: one-hot in."""
+
+    def __init__(self, space: gym.Space, config: Config):
+        super().__init__()
+        self.classes = int(space.n) if obs_kind(space) == "discrete" else 0
+        self.mlp = MLP(self.classes or space.shape[0], config.units, 3)
+        self.outputs = config.units
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Encode raw observations."""
+        if self.classes:
+            return self.mlp(F.one_hot(obs.long(), self.classes).float())
+        return self.mlp(symlog(obs.float()))
+
+
+class ImageEncoder(nn.Module):
+    """Halve the image down to 4x4 and flatten. uint8 (..., H, W, C) -> (..., 16 * channels).
+
+    pooled: conv 5x5, 2x2 max-pool, RMSNorm, SiLU (the paper's code). strided: conv 4x4 of stride 2.
+    """
+
+    def __init__(self, space: gym.Space, config: Config):
+        super().__init__()
+        channels = stage_channels(space.shape, config.depth)
+        self.pooled = config.coder == "pooled"
+        mode = "same" if self.pooled else "down"
+        inputs = [space.shape[-1], *channels[:-1]]
+        self.convs = nn.ModuleList(Conv(i, o, mode) for i, o in zip(inputs, channels, strict=True))
+        self.norms = nn.ModuleList(RMSNorm(o) for o in channels)
+        self.outputs = 16 * channels[-1]
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Encode raw images."""
+        x = obs.flatten(0, -4).float() / 255 - 0.5  # (N, H, W, C)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = conv(x)
+            if self.pooled:
+                x = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+            x = F.silu(norm(x))
+        return x.reshape(*obs.shape[:-3], -1)
+
+
+# ---------------------------------------------------------------- decoders
+
+
+class VectorDecoder(nn.Module):
+    """Predict symlog observations (or the class of a discrete one) from the model state.
+
+    h (..., D), z (..., S*K) -> (..., features).
+    """
+
+    def __init__(self, space: gym.Space, config: Config):
+        super().__init__()
+        self.discrete = obs_kind(space) == "discrete"
+        outputs = int(space.n) if self.discrete else space.shape[0]
+        self.mlp = MLP(config.stoch * config.classes + config.deter, config.units, 3)
+        self.out = linear(config.units, outputs)
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Return the raw prediction that `loss` and `mean` read."""
+        return self.out(self.mlp(torch.cat([z, h], -1)))
+
+    def loss(self, prediction: Tensor, obs: Tensor) -> Tensor:
+        """Squared error to symlog(o), summed over features; cross-entropy if discrete. -> (...)."""
+        if self.discrete:
+            logp = F.log_softmax(prediction.float(), -1)
+            return -logp.gather(-1, obs.long().unsqueeze(-1)).squeeze(-1)
+        return (prediction.float() - symlog(obs.float())).square().sum(-1)
+
+    def mean(self, prediction: Tensor) -> Tensor:
+        """Predicted observation in its own units; class probabilities if discrete."""
+        return prediction.softmax(-1) if self.discrete else symexp(prediction.float())
+
+
+class ImageDecoder(nn.Module):
+    """Draw an image from the model state. h (..., D), z (..., S*K) -> logits (..., H, W, C)."""
+
+    def __init__(self, space: gym.Space, config: Config):
+        super().__init__()
+        channels = stage_channels(space.shape, config.depth)
+        self.tiles = (config.blocks, 4, 4, channels[-1] // config.blocks)  # (g, 4, 4, C/g)
+        if channels[-1] % config.blocks:
+            raise BadInput(
+                f"The image decoder starts from {channels[-1]} channels, which {config.blocks} "
+                f"blocks do not divide; choose a depth that does (depth is {config.depth})."
+            )
+        size = 16 * channels[-1]
+        self.from_h = BlockLinear(config.deter, size, config.blocks)
+        self.from_z = nn.Sequential(
+            NLN(config.stoch * config.classes, 2 * config.units), linear(2 * config.units, size)
+        )
+        self.pooled, self.bernoulli = config.coder == "pooled", config.likelihood == "bernoulli"
+        mode = "same" if self.pooled else "up"
+        ins, outs = channels[::-1], [*channels[-2::-1], space.shape[-1]]
+        self.norms = nn.ModuleList(RMSNorm(i) for i in ins)
+        self.convs = nn.ModuleList(Conv(i, o, mode) for i, o in zip(ins, outs, strict=True))
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Return pixel logits; `mean` squashes them to [0, 1]."""
+        g, rows, cols, width = self.tiles
+        x = self.from_h(h.unflatten(-1, (g, -1)))  # (..., g, 4*4*C/g): one tile per block
+        x = x.reshape(-1, g, rows, cols, width).permute(0, 2, 3, 1, 4)  # tiles side by side in C
+        x = x.reshape(-1, rows, cols, g * width)
+        x = x + self.from_z(z).reshape(x.shape)  # (N, 4, 4, C)
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            x = F.silu(norm(x))
+            if self.pooled:
+                x = x.repeat_interleave(2, 1).repeat_interleave(2, 2)
+            x = conv(x)
+        return x.reshape(*h.shape[:-1], *x.shape[1:])
+
+    def loss(self, prediction: Tensor, obs: Tensor) -> Tensor:
+        """Squared error (or Bernoulli nats), summed over the pixels. -> (...)."""
+        target = obs.float() / 255
+        if self.bernoulli:
+            return bernoulli_nats(prediction, target).sum((-3, -2, -1))
+        return (self.mean(prediction) - target).square().sum((-3, -2, -1))
+
+    def mean(self, prediction: Tensor) -> Tensor:
+        """Predicted image in [0, 1]."""
+        return torch.sigmoid(prediction.float())
+
+
+def make_encoder(space: gym.Space, config: Config) -> VectorEncoder | ImageEncoder:
+    """Pick the encoder for an observation space."""
+    return (ImageEncoder if obs_kind(space) == "image" else VectorEncoder)(space, config)
+
+
+def make_decoder(space: gym.Space, config: Config) -> VectorDecoder | ImageDecoder:
+    """Pick the decoder for an observation space."""
+    return (ImageDecoder if obs_kind(space) == "image" else VectorDecoder)(space, config)

@@ -1,0 +1,57 @@
+"""Device, threads and random seeds: chosen in one place."""
+
+import os
+import random
+
+import numpy as np
+import torch
+
+from wmlib.errors import BadInput
+
+__all__ = ["autocast", "pick_device", "seed_everything", "set_threads"]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Turn a device name into a `torch.device`; `auto` means CUDA, else MPS, else CPU.
+
+    Raises:
+        BadInput: the name is unknown, or the machine has no such device.
+    """
+    if name == "auto":
+        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cuda", "mps", "cpu"):
+        raise BadInput(f"Unknown device '{name}'; allowed are auto, cpu, cuda, cuda:0 ... and mps.")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise BadInput(f"Device '{name}' was asked for, but this machine has {count} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise BadInput("Device 'mps' was asked for, but this machine has none.")
+    return device
+
+
+def set_threads(count: int | None = None) -> int:
+    """Fix the number of torch CPU threads (default: at most 4) and flush denormal numbers to zero.
+
+    These networks are small: beyond a few threads the hand-over costs more than it brings.
+    """
+    count = count or int(os.environ.get("WMLIB_THREADS", 0)) or min(4, os.cpu_count() or 1)
+    torch.set_num_threads(count)
+    torch.set_flush_denormal(True)
+    return count
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy's legacy generator and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party environments still use it
+    torch.manual_seed(seed)
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 on CUDA, in float32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,0 +1,115 @@
+"""The world model: encoder + RSSM + decoder + reward + continue, its loss and its dreams.
+
+Shapes: B batch, T time, N starts, H horizon, A actions, F feature size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from wmlib.config import Config
+from wmlib.distributions import symexp_bins, twohot_loss, twohot_mean
+from wmlib.encoder import make_decoder, make_encoder
+from wmlib.errors import BadInput
+from wmlib.losses import continue_loss, kl_balance
+from wmlib.nets import Head
+from wmlib.rssm import RSSM, Observed, State
+
+__all__ = ["Rollout", "WorldModel", "action_size", "encode_action"]
+
+
+def action_size(space: gym.Space) -> int:
+    """Width A of an action vector: classes of a Discrete space, dimensions of a Box."""
+    if isinstance(space, gym.spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        return space.shape[0]
+    raise BadInput(
+        f"Action space {space} is not supported; allowed are Discrete and Box of rank 1."
+    )
+
+
+def encode_action(action: Tensor, space: gym.Space) -> Tensor:
+    """Stored action -> network input: one-hot if discrete, unchanged if continuous. -> (..., A)."""
+    if isinstance(space, gym.spaces.Discrete):
+        return torch.nn.functional.one_hot(action.long(), int(space.n)).float()
+    return action.float()
+
+
+@dataclass
+class Rollout:
+    """A dream: H imagined steps from each of N starts, as features and actions.
+
+    Index 0 is the start itself, so there are H + 1 states and H actions between them.
+    """
+
+    state: State  # h (N, H+1, D), z (N, H+1, S, K)
+    action: Tensor  # (N, H, A): action[:, t] leads from state t to state t + 1
+
+
+class WorldModel(nn.Module):
+    """What the agent believes about its world."""
+
+    def __init__(self, obs_space: gym.Space, act_space: gym.Space, config: Config):
+        super().__init__()
+        feature = config.deter + config.stoch * config.classes
+        self.config = config
+        self.encoder = make_encoder(obs_space, config)
+        self.rssm = RSSM(self.encoder.outputs, action_size(act_space), config)
+        self.decoder = make_decoder(obs_space, config)
+        self.reward_head = Head(feature, config.units, 1, config.bins, outscale=0.0)
+        self.continue_head = Head(feature, config.units, 1, 1)
+        self.register_buffer("bins", symexp_bins(config.bins))
+
+    def observe(self, batch: dict[str, Tensor], start: State | None = None) -> Observed:
+        """Follow real rows. obs (B, T, ...), prev_action (B, T, A), is_first (B, T)."""
+        embed = self.encoder(batch["obs"])
+        return self.rssm.observe(embed, batch["prev_action"], batch["is_first"], start)
+
+    def decode(self, state: State) -> Tensor:
+        """Draw the observation a state stands for. -> (..., *observation) in its own units."""
+        return self.decoder.mean(self.decoder(state.h, state.z.flatten(-2)))
+
+    def reward(self, feature: Tensor) -> Tensor:
+        """Expected reward that arrives with this state. (..., F) -> (...)."""
+        return twohot_mean(self.reward_head(feature), self.bins)
+
+    def continues(self, feature: Tensor) -> Tensor:
+        """Probability that the episode goes on, times the discount. (..., F) -> (...)."""
+        return torch.sigmoid(self.continue_head(feature).float()).squeeze(-1)
+
+    def losses(self, batch: dict[str, Tensor], seen: Observed) -> dict[str, Tensor]:
+        """The five world-model losses, each (B, T), from rows and what `observe` made of them."""
+        config, feature = self.config, seen.state.feature
+        drawn = self.decoder(seen.state.h, seen.state.z.flatten(-2))
+        dyn, rep = kl_balance(seen.posterior, seen.prior, config.free_nats)
+        cont = self.continue_head(feature).squeeze(-1)
+        return {
+            "rec": self.decoder.loss(drawn, batch["obs"]),
+            "rew": twohot_loss(self.reward_head(feature), batch["reward"], self.bins),
+            "con": continue_loss(cont, batch["is_terminal"], config.gamma),
+            "dyn": dyn,
+            "rep": rep,
+        }
+
+    @torch.no_grad()
+    def imagine(
+        self,
+        policy: Callable[[Tensor], Tensor],
+        start: State,
+        horizon: int,
+        temperature: float = 1.0,
+    ) -> Rollout:
+        """Dream `horizon` steps from N starts. `policy` maps features (N, F) to actions (N, A).
+
+        No gradient is kept: REINFORCE needs the dream only as data.
+        """
+        states, actions = [start], []
+        for _ in range(horizon):
+            actions.append(policy(states[-1].feature))
+            states.append(self.rssm.step(states[-1], actions[-1], temperature))
+        state = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
+        return Rollout(state, torch.stack(actions, 1))
