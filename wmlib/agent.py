@@ -164,7 +164,7 @@ class Dreamer(nn.Module):
     def behaviour_losses(
         self, batch: dict[str, Tensor], seen: Observed
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Dream from the last K rows of each window and learn from it: actor, critic, replay value."""
+        """Dream from the last K rows of each window; losses of actor, critic and replay value."""
         c = self.config
         rows, steps = seen.state.h.shape[:2]
         k = min(c.imagine_last or steps, steps)
@@ -197,7 +197,7 @@ class Dreamer(nn.Module):
         return losses, metrics
 
     def replay_value_loss(self, batch: dict[str, Tensor], state: State, boot: Tensor) -> Tensor:
-        """Critic loss on the K real rows, bootstrapped with the dream that starts at each. (B, K-1).
+        """Critic loss on the K real rows, each bootstrapped with its own dream (B, K). -> (B, K-1).
 
         Here the features keep their gradient: what the value needs to know, the model must hold.
         """
@@ -221,8 +221,8 @@ class Dreamer(nn.Module):
     ) -> Dream:
         """Watch real rows with eyes open, then dream on with eyes closed.
 
-        context: `obs` (N, T, ...), `prev_action` (N, T[, A]) and `is_first` (N, T), as `Replay.sample`
-        gives them. actions (N, H[, A]) are followed if given; otherwise the actor chooses.
+        context: `obs` (N, T, ...), `prev_action` (N, T[, A]) and `is_first` (N, T), as
+        `Replay.sample` gives them. actions (N, H[, A]) are followed if given; otherwise the actor chooses.
         temperature sharpens (< 1) or flattens (> 1) the prior; it leaves the actor alone.
         """
         keys = ("obs", "prev_action", "is_first")

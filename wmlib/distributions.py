@@ -42,12 +42,12 @@ def symexp(x: Tensor) -> Tensor:
 
 
 def unimix_probs(logits: Tensor, mix: float = 0.01) -> Tensor:
-    """Softmax mixed with a uniform: no class ever has probability below mix/K. (..., K) -> (..., K)."""
+    """Softmax mixed with a uniform: no class falls below mix/K. (..., K) -> (..., K)."""
     return (1 - mix) * torch.softmax(logits.float(), -1) + mix / logits.shape[-1]
 
 
 def sample_onehot(probs: Tensor) -> Tensor:
-    """Draw one class per distribution, by inverting its cumulative sum. (..., K) -> one-hot (..., K)."""
+    """Draw one class each by inverting the cumulative sum. (..., K) -> one-hot (..., K)."""
     edges = probs.detach().cumsum(-1)[..., :-1]
     index = (edges < torch.rand_like(edges[..., :1])).sum(-1, keepdim=True)
     return torch.zeros_like(probs, requires_grad=False).scatter_(-1, index, 1.0)
@@ -84,7 +84,7 @@ def twohot(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     """Write a number as weights on its two neighbouring bins.
 
     (...) -> `lower`, the index of the left neighbour (...), and `weight`, the share of the right
-    one (...): x = (1 - weight) * bins[lower] + weight * bins[lower + 1], clipped to the bins' range.
+    one (...): x = (1 - weight) * bins[lower] + weight * bins[lower + 1], x clipped to the bins.
     """
     x = x.float().clamp(bins[0], bins[-1])
     lower = (torch.searchsorted(bins, x, right=True) - 1).clamp(0, len(bins) - 2)

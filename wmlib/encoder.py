@@ -1,4 +1,4 @@
-"""Observation encoder e_t = enc(o_t) and its decoder, for vectors, images and discrete observations.
+"""Observation encoder e_t = enc(o_t) and its decoder, for vectors, images and classes.
 
 Shapes: `...` any batch axes (B, T), images (..., height, width, channels) with channels last.
 """
@@ -82,7 +82,7 @@ class Conv(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """symlog, then three NLN. (..., features) -> (..., units). Discrete observations: one-hot in."""
+    """symlog (one-hot if discrete), then three NLN. (..., features) -> (..., units)."""
 
     def __init__(self, space: gym.Space, config: Config):
         super().__init__()

@@ -14,8 +14,8 @@ __all__ = ["continue_loss", "kl_balance", "lambda_return", "total"]
 def kl_balance(posterior: Tensor, prior: Tensor, free_nats: float = 1.0) -> tuple[Tensor, Tensor]:
     """Dynamics and representation loss, each (B, T), from probabilities (B, T, S, K) (eq. 5).
 
-    dyn trains the prior towards the posterior, rep the posterior towards the prior. The KL is summed
-    over the latents first; below `free_nats` it gives no gradient.
+    dyn trains the prior towards the posterior, rep the posterior towards the prior. The KL is
+    summed over the latents first; below `free_nats` it gives no gradient.
     """
     dyn = kl_divergence(posterior.detach(), prior).clamp(min=free_nats)
     rep = kl_divergence(posterior, prior.detach()).clamp(min=free_nats)
@@ -23,7 +23,7 @@ def kl_balance(posterior: Tensor, prior: Tensor, free_nats: float = 1.0) -> tupl
 
 
 def continue_loss(logit: Tensor, is_terminal: Tensor, gamma: float) -> Tensor:
-    """Cross-entropy to the soft target (1 - is_terminal) * gamma: the discount is learnt with it."""
+    """Cross-entropy to the soft target (1 - is_terminal) * gamma, discount included. (...)."""
     target = (1 - is_terminal.float()) * gamma
     return torch.nn.functional.binary_cross_entropy_with_logits(
         logit.float(), target, reduction="none"

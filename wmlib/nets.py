@@ -30,7 +30,7 @@ def linear(inputs: int, outputs: int, outscale: float = 1.0) -> nn.Linear:
 
 
 class RMSNorm(nn.Module):
-    """Divide by the root mean square over the last axis, then a learned gain. (..., size) -> same."""
+    """Divide by the root mean square over the last axis, times a gain. (..., size) -> same."""
 
     def __init__(self, size: int, eps: float = 1e-4):
         super().__init__()

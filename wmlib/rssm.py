@@ -72,7 +72,7 @@ class RecurrentCore(nn.Module):
         reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)  # each (B, g, D/g)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate).flatten(-2)
         update = torch.sigmoid(update - 1).flatten(-2)  # -1: remember by default
-        return torch.lerp(h, candidate, update)
+        return update * candidate + (1 - update) * h
 
 
 class RSSM(nn.Module):
@@ -122,7 +122,9 @@ class RSSM(nn.Module):
         weight_h, weight_e = first.linear.weight.split([self.deter, embed.shape[-1]], 1)
         seen = F.linear(embed, weight_e, first.linear.bias)  # (B, T, U), outside the loop
         hs, zs, posts = [], [], []
-        for keep_t, token, seen_t in zip(keep.unbind(1), tokens.unbind(1), seen.unbind(1)):
+        for keep_t, token, seen_t in zip(
+            keep.unbind(1), tokens.unbind(1), seen.unbind(1), strict=True
+        ):
             h = self.core(h * keep_t, z.flatten(-2) * keep_t, token)
             hidden = F.silu(first.norm(F.linear(h, weight_h) + seen_t))
             post = self.probs(out(hidden))
