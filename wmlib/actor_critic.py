@@ -63,9 +63,13 @@ class Critic(nn.Module):
         return twohot_mean(logits, self.bins)
 
     def loss(self, logits: Tensor, feature: Tensor, returns: Tensor) -> Tensor:
-        """Cross-entropy to the return, plus to the slow critic's opinion. -> (...)."""
+        """Cross-entropy to the return, plus to the slow critic's opinion.
+
+        logits (B, T, bins), feature (B, T, F), returns (B, T-1) -> (B, T-1): the last has no return.
+        """
         with torch.no_grad():
-            slow = self.mean(self.slow(feature))
+            slow = self.mean(self.slow(feature))[:, :-1]
+        logits = logits[:, :-1]
         return twohot_loss(logits, returns, self.bins) + twohot_loss(logits, slow, self.bins)
 
     @torch.no_grad()

@@ -114,7 +114,6 @@ class Dreamer(nn.Module):
         batch: dict[str, Tensor],
         start: State | None = None,
         behaviour: bool = True,
-        lr_scale: float = 1.0,
     ) -> tuple[dict[str, Tensor], State]:
         """One gradient step on B windows; returns metrics (scalar tensors) and the fresh latents.
 
@@ -130,7 +129,7 @@ class Dreamer(nn.Module):
             bad = [name for name, value in metrics.items() if not torch.isfinite(value)]
             raise FloatingPointError(f"loss is not finite in: {', '.join(bad)}")
         loss.backward()
-        self.optimizer.step(lr_scale)
+        self.optimizer.step()
         self.critic.update_slow()
         return metrics, state
 
@@ -174,19 +173,18 @@ class Dreamer(nn.Module):
         feature = dream.state.feature  # (N, H+1, F), without gradient
         with torch.no_grad():
             reward, continues = self.world.reward(feature), self.world.continues(feature)
-        logits = self.critic(feature[:, :-1])  # (N, H, bins)
+        logits = self.critic(feature)  # (N, H+1, bins)
         with torch.no_grad():
-            end = self.critic.mean(self.critic(feature[:, -1:]))
-            value = torch.cat([self.critic.mean(logits), end], 1)  # (N, H+1)
+            value = self.critic.mean(logits)  # (N, H+1)
             never = torch.zeros_like(continues)
             returns = lambda_return(reward, value, 1 - continues, never, 1.0, c.lam)  # (N, H)
             weight = dream_weights(continues)
             scale = self.return_scale(returns)
             advantage = (returns - value[:, :-1]) / scale
-        policy = self.actor(feature[:, :-1])
+        policy = self.actor(feature[:, :-1].contiguous())
         losses = {
             "policy": actor_loss(policy, dream.action, advantage, weight, c.entropy_scale),
-            "value": weight * self.critic.loss(logits, feature[:, :-1], returns),
+            "value": weight * self.critic.loss(logits, feature, returns),
             "repval": self.replay_value_loss(batch, recent, returns[:, 0].view(rows, k)),
         }
         metrics = {
@@ -205,7 +203,7 @@ class Dreamer(nn.Module):
         reward, term, last = (batch[n][:, -k:] for n in ("reward", "is_terminal", "is_last"))
         gamma, lam = self.config.gamma, self.config.lam
         returns = lambda_return(reward, boot, term.float(), last.float(), gamma, lam)
-        feature = state.feature[:, :-1]
+        feature = state.feature
         loss = self.critic.loss(self.critic(feature), feature, returns)
         return (1 - last[:, :-1].float()) * loss
 
@@ -222,7 +220,8 @@ class Dreamer(nn.Module):
         """Watch real rows with eyes open, then dream on with eyes closed.
 
         context: `obs` (N, T, ...), `prev_action` (N, T[, A]) and `is_first` (N, T), as
-        `Replay.sample` gives them. actions (N, H[, A]) are followed if given; otherwise the actor chooses.
+        `Replay.sample` gives them. actions (N, H[, A]) are followed if given; otherwise the
+        actor chooses.
         temperature sharpens (< 1) or flattens (> 1) the prior; it leaves the actor alone.
         """
         keys = ("obs", "prev_action", "is_first")

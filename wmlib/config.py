@@ -14,6 +14,7 @@ __all__ = ["PRESETS", "Config", "preset"]
 class Config:
     """Hyperparameters; the defaults are those of DreamerV3 at its `size1m`."""
 
+    name: str = "custom"
     # sizes (spec: deter 128d, hidden 16d, classes d, units 16d, depth d; here d = 4)
     deter: int = 512  # D, deterministic state h
     hidden: int = 64  # U, inside the recurrent core, prior and posterior
@@ -52,7 +53,6 @@ class Config:
     stored_latents: bool = False  # start windows from stored h, z (deviation in its details)
     random_steps: int = 0  # environment steps of random play before the first update (deviation)
     model_updates: int = 0  # world-model-only updates right after them (deviation)
-    lr_end: float = 1.0  # lr falls linearly to this fraction over the run (deviation; 1 = constant)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -80,7 +80,7 @@ class Config:
 
 _MAY_BE_ZERO = {
     *("free_nats", "imagine_last", "entropy_scale", "replay_value_scale", "warmup", "unimix"),
-    *("random_steps", "model_updates", "lam", "dyn_scale", "rep_scale", "lr_end"),
+    *("random_steps", "model_updates", "lam", "dyn_scale", "rep_scale"),
 }
 
 
@@ -91,9 +91,11 @@ def _check(name: str, value: object, kind: object) -> None:
         if value not in options:
             raise BadInput(f"Config key '{name}' is {value!r}; allowed are {', '.join(options)}.")
         return
-    allowed = {int: (int,), bool: (bool,), float: (int, float)}[kind]
+    allowed = {int: (int,), bool: (bool,), float: (int, float), str: (str,)}[kind]
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise BadInput(f"Config key '{name}' is {value!r}; it must be of type {kind.__name__}.")
+    if kind is str:
+        return
     low = 0 if name in _MAY_BE_ZERO else 1 if kind is int else 1e-12
     if kind is not bool and not low <= value < float("inf"):
         raise BadInput(f"Config key '{name}' is {value!r}; it must be at least {low:g} and finite.")
@@ -127,4 +129,4 @@ def preset(name: str, **changes: object) -> Config:
     """
     if name not in PRESETS:
         raise BadInput(f"Unknown preset '{name}'; allowed are {', '.join(PRESETS)}.")
-    return PRESETS[name].replace(**changes)
+    return PRESETS[name].replace(name=name, **changes)

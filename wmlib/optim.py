@@ -41,15 +41,12 @@ class LaProp:
         return torch._foreach_div(grads, excess)
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0) -> None:
-        """Apply one update with the parameters' gradients, then clear them.
-
-        `scale` multiplies the learning rate (for a schedule).
-        """
+    def step(self) -> None:
+        """Apply one update with the parameters' gradients, then clear them."""
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
         if self.agc:
             grads = self.clip(grads)
-        lr = self.lr * scale * (min(1.0, self.updates / self.warmup) if self.warmup else 1.0)
+        lr = self.lr * min(1.0, self.updates / self.warmup) if self.warmup else self.lr
         self.updates += 1
         beta1, beta2 = self.betas
         torch._foreach_mul_(self.square, beta2)

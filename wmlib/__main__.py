@@ -1,0 +1,268 @@
+"""Command line: python -m wmlib train | evaluate | dream | experiment.
+
+Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
+input, 1 failure.
+"""
+
+import contextlib
+import io
+import json
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import tyro
+
+from wmlib.errors import BadInput
+
+from wmlib.checkpoint import latest, load_agent, read_checkpoint  # isort: skip
+from wmlib.config import Config, preset  # isort: skip
+
+POSITIONAL = tyro.conf.Positional
+
+
+@dataclass
+class Train:
+    """Train an agent in any Gymnasium environment. Every key of the config is an option too."""
+
+    env: POSITIONAL[str]
+    """Gymnasium id, for instance wmlib/Curtain-v0, CartPole-v1 or Pendulum-v1."""
+    preset: str = "tiny"
+    """tiny (for a CPU), or size1m, size12m, ... size400m."""
+    pixels: bool = False
+    """Learn from rendered frames instead of the environment's own observation."""
+    size: int = 32
+    """Side of the rendered frames in pixels."""
+    env_args: tuple[str, ...] = ()
+    """Arguments of the environment, as name=value."""
+    seed: int = 0
+    steps: int | None = None
+    """Environment steps in all (default: 20000 unless --minutes is given)."""
+    minutes: float | None = None
+    """Stop after this many minutes."""
+    eval_every: int = 0
+    """Evaluate every so many steps (0: only at the end)."""
+    eval_episodes: int = 20
+    device: str = "auto"
+    out: str | None = None
+    """Run directory (default: a new one under runs/)."""
+    resume: str | None = None
+    """Continue the run in this directory, with its own settings."""
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+@dataclass
+class Evaluate:
+    """Play a trained agent and report its returns."""
+
+    run: POSITIONAL[str]
+    """Run directory, checkpoint or agent file."""
+    episodes: int = 20
+    mode: bool = False
+    """Take the most likely action instead of drawing one."""
+    seed: int = 10_000
+    device: str = "auto"
+
+
+@dataclass
+class Dream:
+    """Write a GIF: reality above, the agent's dream of it below."""
+
+    run: POSITIONAL[str]
+    """Run directory, checkpoint or agent file."""
+    out: str = "dream.gif"
+    context: int = 3
+    """Real frames seen before the eyes close."""
+    horizon: int = 45
+    seed: int = 0
+
+
+@dataclass
+class Experiment:
+    """Run a named experiment and store its results; what is already stored is not run again."""
+
+    name: POSITIONAL[str]
+    out: str = "notebooks/results"
+    threads: int | None = None
+    """Torch threads (default: all cores, at most 4)."""
+
+
+COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "experiment": Experiment}
+
+
+def run_train(args: Train) -> str:
+    """Train; returns the line of JSON."""
+    import wmlib
+
+    if args.resume and (args.out and Path(args.out) != Path(args.resume)):
+        raise BadInput(f"--resume {args.resume} writes there; drop --out {args.out}.")
+    device = wmlib.pick_device(args.device)
+    wmlib.seed_everything(args.seed)
+    spec = {"id": args.env, "num_envs": args.config.num_envs, "pixels": args.pixels}
+    spec |= {"size": args.size, **_env_args(args.env_args)}
+    env = wmlib.make_env(**spec, seed=args.seed)
+    agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, args.config)
+    steps = 20_000 if args.steps is None and args.minutes is None else args.steps
+    result = wmlib.train(
+        agent.to(device),
+        env,
+        steps,
+        out=args.resume or args.out or _new_run(args.env, args.preset, args.seed),
+        minutes=args.minutes,
+        seed=args.seed,
+        resume=bool(args.resume),
+        eval_every=args.eval_every,
+        eval_episodes=args.eval_episodes,
+    )
+    return result.json()
+
+
+def _env_args(pairs: tuple[str, ...]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise BadInput(f"--env-args takes name=value, not '{pair}'.")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+def _new_run(env: str, preset_name: str, seed: int) -> str:
+    """First unused directory of this name under runs/."""
+    stem, number = f"runs/{env.split('/')[-1]}-{preset_name}-seed{seed}", 1
+    path = stem
+    while Path(path).exists():
+        number += 1
+        path = f"{stem}-{number}"
+    return path
+
+
+def run_evaluate(args: Evaluate) -> str:
+    """Evaluate; returns the line of JSON."""
+    import time
+
+    import wmlib
+
+    agent, about = load_agent(args.run, args.device)
+    count = min(args.episodes, 100)
+    env = wmlib.make_env(**{**about["env"], "num_envs": count}, seed=args.seed)
+    began = time.monotonic()
+    returns = wmlib.evaluate(agent, env, args.episodes, args.mode, args.seed)
+    return wmlib.Result(
+        env=about["env"]["id"],
+        preset=agent.config.name,
+        seed=args.seed,
+        device=str(agent.device),
+        steps=about.get("steps", 0),
+        updates=about.get("updates", 0),
+        seconds=round(time.monotonic() - began, 2),
+        eval_return_mean=round(float(returns.mean()), 4),
+        eval_return_std=round(float(returns.std()), 4),
+        eval_episodes=len(returns),
+        run=args.run,
+    ).json()
+
+
+def run_dream(args: Dream) -> str:
+    """Write the GIF; returns a line of JSON."""
+    from wmlib.figures import write_dream
+
+    agent, about = load_agent(args.run, "cpu")
+    frames = write_dream(agent, about["env"], args.out, args.context, args.horizon, args.seed)
+    return json.dumps({"run": args.run, "out": args.out, "frames": frames})
+
+
+def run_experiment(args: Experiment) -> str:
+    """Run it; returns a line of JSON."""
+    from wmlib.experiments import run
+
+    return json.dumps(run(args.name, Path(args.out), args.threads))
+
+
+def parse(argv: list[str]) -> object:
+    """Arguments -> one of the command dataclasses; BadInput for anything tyro does not accept."""
+    if not argv or argv[0] not in (*COMMANDS, "-h", "--help"):
+        given = f"'{argv[0]}'" if argv else "nothing"
+        raise BadInput(f"The command is {given}; allowed are {', '.join(COMMANDS)} (try --help).")
+    if argv[0] not in COMMANDS:
+        print(__doc__, "\nTry: python -m wmlib train --help", file=sys.stderr)
+        raise SystemExit(0)
+    kind, rest = COMMANDS[argv[0]], argv[1:]
+    wants_help = "-h" in rest or "--help" in rest
+    default = _train_default(rest) if kind is Train and not wants_help else None
+    box = io.StringIO()
+    try:
+        with contextlib.nullcontext() if wants_help else contextlib.redirect_stderr(box):
+            args, unknown = tyro.cli(
+                kind, args=rest, prog=f"python -m wmlib {argv[0]}", default=default,
+                return_unknown_args=True,
+            )  # fmt: skip
+    except SystemExit:
+        if wants_help:
+            raise
+        raise BadInput(_sentence(box.getvalue())) from None
+    if unknown:
+        raise BadInput(f"Unknown option {unknown[0]}; see python -m wmlib {argv[0]} --help.")
+    if kind is Train and args.resume and args.config != default.config:
+        raise BadInput(f"--resume {args.resume} keeps that run's settings; drop the other options.")
+    return args
+
+
+def _train_default(argv: list[str]) -> Train:
+    """Defaults of `train` depend on the preset asked for, or on the run to be resumed."""
+
+    def given(option: str) -> str | None:
+        for i, word in enumerate(argv):
+            if word == option and i + 1 < len(argv):
+                return argv[i + 1]
+            if word.startswith(option + "="):
+                return word.split("=", 1)[1]
+        return None
+
+    default = Train(env=tyro.MISSING, preset=given("--preset") or "tiny")
+    run = given("--resume")
+    if run is None:
+        return replace(default, config=preset(default.preset))
+    (_, about), *_ = read_checkpoint(latest(Path(run)), "agent")
+    config, spec = Config().replace(**about["config"]), about["env"]
+    if given("--preset") not in (None, config.name):
+        raise BadInput(f"{run} was trained with preset '{config.name}', not '{default.preset}'.")
+    pairs = tuple(f"{k}={json.dumps(v)}" for k, v in spec.get("kwargs", {}).items())
+    return replace(
+        default, preset=config.name, config=config, seed=about["seed"], pixels=spec["pixels"],
+        size=spec["size"], env_args=pairs,
+    )  # fmt: skip
+
+
+def _sentence(box: str) -> str:
+    """The message inside tyro's box, on one line."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines() if line.startswith("│")]
+    text = lines[: next((i for i, t in enumerate(lines) if t.startswith("─")), len(lines))]
+    return " ".join(text) or box.strip().replace("\n", " ")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
+    actions[Experiment] = run_experiment
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        if not isinstance(args, Experiment):
+            from wmlib.runtime import set_threads
+
+            set_threads()
+        print(actions[type(args)](args))
+    except BadInput as error:
+        print(f"wmlib: {error}", file=sys.stderr)
+        return 2
+    except (FloatingPointError, KeyboardInterrupt) as error:
+        print(f"wmlib: {error or 'interrupted'}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,472 @@
+"""Collect, learn, evaluate: the loop around the agent.
+
+act       o_0 -> a_0    o_1 -> a_1    o_2 -> a_2   ...     one row per environment and step
+replay    [o_0 r_0 a_0] [o_1 r_1 a_1] ...                  r_t arrives with o_t
+learn     `ratio` replayed rows for every row collected: updates owed = steps * ratio / (B * T)
+"""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from wmlib.agent import Dreamer, Memory
+from wmlib.checkpoint import (
+    describe_agent,
+    latest,
+    load_weights,
+    read_checkpoint,
+    write_checkpoint,
+)
+from wmlib.envs.make import Row, RowEnv, make_env
+from wmlib.errors import BadInput
+from wmlib.replay import Replay
+from wmlib.rssm import State
+from wmlib.runtime import seed_everything
+
+__all__ = ["Result", "Trainer", "evaluate", "train"]
+
+COLUMNS = ["steps", "updates", "seconds", "episodes", "score", "eval_return"]
+COLUMNS += ["rec", "rew", "con", "dyn", "rep", "kl", "policy", "value", "repval"]
+COLUMNS += ["entropy", "return", "return_scale"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a training or evaluation run came to; `json()` is the command line's last word."""
+
+    env: str
+    preset: str
+    seed: int
+    device: str
+    steps: int
+    updates: int
+    seconds: float
+    eval_return_mean: float
+    eval_return_std: float
+    eval_episodes: int
+    run: str
+
+    def json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+def evaluate(
+    agent: Dreamer, env: RowEnv, episodes: int = 20, mode: bool = False, seed: int = 10_000
+) -> np.ndarray:
+    """Undiscounted returns of `episodes` fresh episodes, actions sampled unless `mode`.
+
+    Every environment plays the same number of episodes (rounded up), so that short episodes are not
+    counted more often than long ones. The global random state is left as it was.
+    """
+    agent.check_spaces(env.single_observation_space, env.single_action_space)
+    quota = -(-episodes // env.num_envs)
+    done: list[list[float]] = [[] for _ in range(env.num_envs)]
+    total = np.zeros(env.num_envs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
+        while min(len(d) for d in done) < quota:
+            action, memory = agent.act(row.obs, row.is_first, memory, mode)
+            row = env.step(action)
+            for envs, rewards, last in _endings(row):
+                total[envs] += rewards
+                for i in envs[last]:
+                    done[i].append(total[i])
+                    total[i] = 0.0
+    return np.array([d[k] for k in range(quota) for d in done][:episodes])
+
+
+def _endings(row: Row) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (environments, rewards, is_last) in time order: final rows, if any, come first."""
+    if row.final is not None:
+        yield row.final.envs, row.final.reward, row.final.is_last
+    yield np.arange(len(row.reward)), row.reward, row.is_last
+
+
+# ---------------------------------------------------------------- training
+
+
+class Trainer:
+    """Everything of a training run that must survive an interruption."""
+
+    def __init__(self, agent: Dreamer, env: RowEnv, seed: int = 0, out: str | Path | None = None):
+        agent.check_spaces(env.single_observation_space, env.single_action_space)
+        self.agent, self.env, self.seed = agent, env, seed
+        self.config = c = agent.config
+        self.out = Path(out) if out is not None else None
+        self.replay = Replay(
+            env.single_observation_space,
+            env.single_action_space,
+            env.num_envs,
+            c.batch_length,
+            capacity_bytes=c.replay_bytes,
+            capacity_rows=c.replay_rows,
+            latents=(c.deter, c.stoch) if c.stored_latents else None,
+            seed=seed,
+        )
+        self.rng = np.random.default_rng(seed)  # random play
+        self.steps = self.updates = self.episodes = 0
+        self.credit = 0.0  # updates owed
+        self.seconds = 0.0
+        self.row = env.reset(seed=seed)
+        self.memory = agent.initial(env.num_envs)
+        self.running = np.zeros(env.num_envs)  # return of the episode under way
+        self.scores: deque[float] = deque(maxlen=20)
+        self.recent: list[dict[str, Tensor]] = []  # metrics since the last log line
+
+    # ------------------------------------------------------------ collect
+
+    def collect(self) -> None:
+        """One step of every environment: act, store the row with its action, step."""
+        c, row = self.config, self.row
+        if self.steps < c.random_steps:
+            action = self.random_action()
+            self.memory = self.agent.initial(self.env.num_envs)
+        else:
+            action, self.memory = self.agent.act(row.obs, row.is_first, self.memory)
+        latents = (None, None)
+        if c.stored_latents:
+            state = self.memory.state
+            latents = (state.h.cpu().numpy(), state.z.argmax(-1).cpu().numpy())
+        self.replay.add(row, action, *latents)
+        acted = int((~row.is_last).sum())
+        if self.ready:
+            self.credit += acted * c.ratio / (c.batch_size * c.batch_length)
+        self.steps += acted
+        self.row = self.env.step(action)
+        for envs, reward, last in _endings(self.row):
+            self.running[envs] += reward
+            for i in envs[last]:
+                self.scores.append(float(self.running[i]))
+                self.running[i] = 0.0
+                self.episodes += 1
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is enough in replay to learn from."""
+        enough = self.replay.starts >= self.config.batch_size * self.config.batch_length
+        return enough and self.steps >= self.config.random_steps
+
+    def random_action(self) -> np.ndarray:
+        """Uniform actions, one per environment."""
+        space, count = self.env.single_action_space, self.env.num_envs
+        if isinstance(space, gym.spaces.Discrete):
+            return self.rng.integers(space.n, size=count)
+        return self.rng.uniform(-1, 1, (count, *space.shape)).astype(np.float32)
+
+    # ------------------------------------------------------------ learn
+
+    def learn(self, behaviour: bool = True) -> None:
+        """One gradient step on a fresh sample of windows."""
+        sample = self.replay.sample(self.config.batch_size)
+        batch, start = self.agent.tensors(sample)
+        try:
+            metrics, state = self.agent.update(batch, start, behaviour)
+        except FloatingPointError as error:
+            good = f"; the last good checkpoint is {latest(self.out)}" if self.saved else ""
+            message = f"Training stopped after {self.steps} steps: {error}{good}."
+            raise FloatingPointError(message) from None
+        if self.config.stored_latents:
+            deter, stoch = state.h.cpu().numpy(), state.z.argmax(-1).cpu().numpy()
+            self.replay.refresh(sample["index"], deter, stoch)
+        self.updates += 1
+        self.recent.append(metrics)
+
+    @property
+    def saved(self) -> bool:
+        """Whether this run has a checkpoint."""
+        return self.out is not None and (self.out / "checkpoints").exists()
+
+    def tick(self) -> None:
+        """One update if one is owed, else one step of the environments."""
+        if self.updates < self.config.model_updates and self.ready:
+            self.learn(behaviour=False)
+        elif self.credit >= 1:
+            self.credit -= 1
+            self.learn()
+        else:
+            self.collect()
+
+    def run(
+        self,
+        steps: int | None = None,
+        minutes: float | None = None,
+        eval_every: int = 0,
+        eval_episodes: int = 20,
+        save_seconds: float = 60.0,
+        progress: bool = True,
+        on_log: Callable[["Trainer", dict[str, float]], None] | None = None,
+    ) -> bool:
+        """Train until `steps` environment steps in all, or for `minutes` from now.
+
+        Ctrl-C (or the notebook's stop button) ends it after the update under way, with everything
+        saved. Evaluates every `eval_every` steps (0: never). Returns whether it was interrupted.
+        """
+        began, base = time.monotonic(), self.seconds
+        logged, saved, due = began, began, self._next(eval_every)
+        with interruptible() as stopped, self._bar(steps, progress) as bar:
+            while not stopped and (steps is None or self.steps < steps or self.credit >= 1):
+                self.tick()
+                now = time.monotonic()
+                self.seconds = base + now - began
+                if minutes is not None and now - began >= 60 * minutes:
+                    break
+                evaluated = self.steps >= due and self.credit < 1
+                if evaluated or now - logged > 2.0:
+                    score = self.eval_return(eval_episodes) if evaluated else None
+                    line = self.log(score)
+                    self._show(bar, line)
+                    if on_log is not None:
+                        on_log(self, line)
+                    logged, due = time.monotonic(), self._next(eval_every)
+                if now - saved > save_seconds:
+                    self.save()
+                    saved = time.monotonic()
+            self._show(bar, self.log())
+        self.save()
+        return bool(stopped)
+
+    def _next(self, every: int) -> float:
+        return (self.steps // every + 1) * every if every else float("inf")
+
+    def eval_return(self, episodes: int) -> float:
+        """Mean return over fresh episodes, in environments of their own."""
+        env = make_env(**{**self.env.spec, "num_envs": min(episodes, 100), "seed": 10_000})
+        try:
+            return float(evaluate(self.agent, env, episodes).mean())
+        finally:
+            env.close()
+
+    # ------------------------------------------------------------ what one sees
+
+    def log(self, eval_return: float | None = None) -> dict[str, float]:
+        """Average the metrics since the last call and append them to metrics.csv."""
+        line: dict[str, float] = {
+            "steps": self.steps,
+            "updates": self.updates,
+            "seconds": round(self.seconds, 2),
+            "episodes": self.episodes,
+        }
+        if self.scores:
+            line["score"] = float(np.mean(self.scores))
+        if eval_return is not None:
+            line["eval_return"] = eval_return
+        for name in {name for metrics in self.recent for name in metrics}:
+            values = [metrics[name] for metrics in self.recent if name in metrics]
+            line[name] = float(torch.stack([v.float() for v in values]).mean())
+        self.recent.clear()
+        if self.out is not None:
+            write_metrics(self.out / "metrics.csv", [line])
+        return line
+
+    def _bar(self, steps: int | None, progress: bool) -> tqdm:
+        return tqdm(
+            total=steps, initial=self.steps, unit="step", disable=not progress, file=sys.stderr,
+            dynamic_ncols=True, smoothing=0.05,
+        )  # fmt: skip
+
+    def _show(self, bar: tqdm, line: dict[str, float]) -> None:
+        names = ("score", "eval_return", "rec", "kl", "value", "entropy")
+        shown = {name: f"{line[name]:.3g}" for name in names if name in line}
+        shown["updates/s"] = f"{self.updates / max(self.seconds, 1e-9):.1f}"
+        bar.set_postfix(shown, refresh=False)
+        bar.update(self.steps - bar.n)
+
+    # ------------------------------------------------------------ save and resume
+
+    def state_dict(self) -> dict:
+        """All that the next step depends on, apart from the agent's weights."""
+        row = {f.name: getattr(self.row, f.name) for f in dataclasses.fields(self.row)}
+        del row["final"]  # already in replay
+        rng = {"numpy": self.rng.bit_generator.state, "torch": torch.get_rng_state()}
+        if self.agent.device.type == "cuda":
+            rng["cuda"] = torch.cuda.get_rng_state()
+        return {
+            "steps": self.steps, "updates": self.updates, "episodes": self.episodes,
+            "credit": self.credit, "seconds": self.seconds, "scores": list(self.scores),
+            "running": self.running, "rng": rng, "row": row,
+            "memory": {**self.memory.state._asdict(), "action": self.memory.action},
+            "optimizer": self.agent.optimizer.state_dict(),
+            "replay": self.replay.state_dict(), "env": self.env.state_dict(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` gave; the next tick is then the one that would have come."""
+        for name in ("steps", "updates", "episodes", "credit", "seconds"):
+            setattr(self, name, state[name])
+        self.scores = deque(state["scores"], maxlen=20)
+        self.running = state["running"].numpy()
+        self.rng.bit_generator.state = state["rng"]["numpy"]
+        torch.set_rng_state(state["rng"]["torch"])
+        if "cuda" in state["rng"] and self.agent.device.type == "cuda":
+            torch.cuda.set_rng_state(state["rng"]["cuda"])
+        self.row = Row(**{k: v.numpy() for k, v in state["row"].items()})
+        h, z, action = (state["memory"][k].to(self.agent.device) for k in ("h", "z", "action"))
+        self.memory = Memory(State(h, z), action)
+        self.agent.optimizer.load_state_dict(state["optimizer"])
+        self.replay.load_state_dict(_numpy(state["replay"]))
+        self.env.load_state_dict(_numpy(state["env"]))
+
+    def save(self) -> Path | None:
+        """Write a checkpoint; None if the run has no directory."""
+        if self.out is None:
+            return None
+        about = describe_agent(self.agent, self.env.spec, self.seed)
+        parts = {"agent": (self.agent.state_dict(), about), "training": (self.state_dict(), {})}
+        return write_checkpoint(self.out, self.steps, parts)
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint of `out`.
+
+        Raises:
+            BadInput: none there, damaged, or of another environment or architecture.
+        """
+        (weights, about), (state, _) = read_checkpoint(latest(self.out), "agent", "training")
+        if about["env"]["id"] != self.env.spec["id"]:
+            raise BadInput(
+                f"{self.out} was trained on {about['env']['id']}, not on {self.env.spec['id']}."
+            )
+        load_weights(self.agent, weights)
+        self.load_state_dict(state)
+        forget_after(self.out / "metrics.csv", self.steps)
+
+
+def _numpy(tree: object) -> object:
+    """Tensors of a loaded tree back to arrays."""
+    if isinstance(tree, dict):
+        return {key: _numpy(value) for key, value in tree.items()}
+    return tree.numpy() if isinstance(tree, Tensor) else tree
+
+
+def write_metrics(path: Path, lines: list[dict[str, float]]) -> None:
+    """Append lines to a metrics file, with a header if it is new."""
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        for line in lines:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()})
+
+
+def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
+    """Columns of a metrics file as float arrays, NaN where a line has no value."""
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    names = lines[0] if lines else COLUMNS
+    return {n: np.array([float(line[n] or "nan") for line in lines]) for n in names}
+
+
+def forget_after(path: Path, steps: int) -> None:
+    """Drop the lines of a metrics file that come after a checkpoint."""
+    if path.exists():
+        with open(path, newline="") as file:
+            lines = [line for line in csv.DictReader(file) if int(line["steps"]) <= steps]
+        path.unlink()
+        write_metrics(path, lines)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising; a second Ctrl-C raises as usual."""
+    stopped: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        stopped.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: leave Ctrl-C alone
+        yield stopped
+        return
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def open_run(out: str | Path, about: dict) -> Path:
+    """Create a run directory and write run.json.
+
+    Raises:
+        BadInput: it already holds something, or cannot be written.
+    """
+    out = Path(out)
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise BadInput(f"{out} already exists; choose another --out, or --resume {out}.")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "run.json").write_text(json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise BadInput(f"Cannot write to {out} ({error}).") from error
+    return out
+
+
+def train(
+    agent: Dreamer,
+    env: RowEnv,
+    steps: int | None = None,
+    out: str | Path | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    eval_every: int = 0,
+    eval_episodes: int = 20,
+    progress: bool = True,
+    on_log: Callable[[Trainer, dict[str, float]], None] | None = None,
+) -> Result:
+    """Train an agent in an environment, in place.
+
+    Stops after `steps` environment steps in all or `minutes` from now, whichever comes first. With
+    `out` everything is written to that directory while training; with resume=True the run there is
+    continued exactly where it stopped.
+
+    Raises:
+        BadInput: neither steps nor minutes, spaces that do not fit, a directory in use or damaged.
+        FloatingPointError: a loss became NaN or infinite.
+    """
+    if steps is None and minutes is None:
+        raise BadInput("Say how long to train: steps, minutes, or both.")
+    if resume and out is None:
+        raise BadInput("resume needs the run's directory in `out`.")
+    seed_everything(seed)
+    if out is not None and not resume:
+        open_run(out, describe_agent(agent, env.spec, seed))
+    trainer = Trainer(agent, env, seed, out)
+    if resume:
+        trainer.resume()
+    trainer.run(steps, minutes, eval_every, eval_episodes, progress=progress, on_log=on_log)
+    test = make_env(**{**env.spec, "num_envs": min(eval_episodes, 100), "seed": 10_000})
+    returns = evaluate(agent, test, eval_episodes)
+    test.close()
+    return Result(
+        env=env.spec["id"],
+        preset=agent.config.name,
+        seed=seed,
+        device=str(agent.device),
+        steps=trainer.steps,
+        updates=trainer.updates,
+        seconds=round(trainer.seconds, 2),
+        eval_return_mean=round(float(returns.mean()), 4),
+        eval_return_std=round(float(returns.std()), 4),
+        eval_episodes=len(returns),
+        run=str(out or ""),
+    )
