@@ -65,7 +65,7 @@ class Critic(nn.Module):
     def loss(self, logits: Tensor, feature: Tensor, returns: Tensor) -> Tensor:
         """Cross-entropy to the return, plus to the slow critic's opinion.
 
-        logits (B, T, bins), feature (B, T, F), returns (B, T-1) -> (B, T-1): the last has no return.
+        logits (B, T, bins), feature (B, T, F), returns (B, T-1) -> (B, T-1).
         """
         with torch.no_grad():
             slow = self.mean(self.slow(feature))[:, :-1]

@@ -1,0 +1,178 @@
+"""Pictures of the course. Amber is imagined, slate is real, everywhere."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from wmlib.errors import BadInput
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from wmlib.agent import Dreamer
+
+__all__ = ["AMBER", "SLATE", "dream_frames", "film_strip", "learning_curve", "write_dream"]
+
+SLATE, AMBER, INK, PAPER = "#475569", "#E69F00", "#1E293B", "#FFFFFF"
+
+
+def picture(observation: np.ndarray, side: int = 96) -> Image.Image:
+    """One image observation, uint8 or in [0, 1], (H, W, C) -> RGB picture of `side` pixels."""
+    if observation.dtype != np.uint8:
+        observation = np.clip(observation * 255, 0, 255).astype(np.uint8)
+    if observation.shape[-1] == 1:
+        observation = np.repeat(observation, 3, -1)
+    image = Image.fromarray(np.ascontiguousarray(observation[..., :3]))
+    return image.resize((side, side), Image.Resampling.NEAREST)
+
+
+def film_strip(
+    rows: Sequence[np.ndarray],
+    labels: Sequence[str],
+    colors: Sequence[str | Sequence[str]],
+    side: int = 96,
+) -> Image.Image:
+    """Frames in rows, one film per row. rows: (T, H, W, C) each.
+
+    `colors` frames a whole row, or one frame each if it is a sequence.
+    """
+    gap, left, top = 6, 110, 22
+    longest = max(len(row) for row in rows)
+    size = (left + longest * (side + gap) + gap, top + len(rows) * (side + gap) + gap)
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for t in range(longest):
+        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t}", INK, anchor="ma")
+    for i, (row, label, color) in enumerate(zip(rows, labels, colors, strict=True)):
+        y = top + i * (side + gap)
+        pen.text((8, y + side // 2), label, INK, anchor="lm")
+        for t, frame in enumerate(row):
+            x = left + t * (side + gap)
+            edge = color if isinstance(color, str) else color[t]
+            pen.rectangle((x - 3, y - 3, x + side + 2, y + side + 2), fill=edge)
+            sheet.paste(picture(frame, side), (x, y))
+    return sheet
+
+
+def learning_curve(
+    ax: "Axes",
+    steps: np.ndarray,
+    returns: np.ndarray,
+    label: str,
+    levels: dict[str, float] | None = None,
+    color: str = SLATE,
+    **style: object,
+) -> None:
+    """Draw evaluation returns over environment steps, with named horizontal reference levels."""
+    keep = np.isfinite(returns)
+    ax.plot(steps[keep], returns[keep], color=color, label=label, **style)
+    for name, level in (levels or {}).items():
+        ax.axhline(level, color=INK, lw=1, ls="--")
+        ax.annotate(
+            name,
+            (0.99, level),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=9,
+        )
+    ax.set_xlabel("environment steps")
+    ax.set_ylabel("mean return")
+
+
+# ---------------------------------------------------------------- reality above the dream
+
+
+@torch.no_grad()
+def dream_frames(
+    agent: "Dreamer", env_spec: dict, context: int, horizon: int, seed: int
+) -> tuple[list[np.ndarray], list[np.ndarray], list[bool], list[np.ndarray | None]]:
+    """Play in reality and dream along with the same actions.
+
+    The eyes are open for `context` rows after every reset, then closed for at most `horizon`; over
+    two such stretches, or three episodes. Returns real observations, the model's, whether each of
+    those was dreamt, and rendered frames (None where the observation is an image).
+    """
+    from wmlib.envs.make import make_env
+
+    env = make_env(**{**env_spec, "num_envs": 1, "seed": seed})
+    image = len(env.single_observation_space.shape or ()) == 3
+    torch.manual_seed(seed)
+    row, memory, age, ends = env.reset(seed=seed), agent.initial(1), 0, 0
+    real, model, dreamt, shown = [], [], [], []
+    while ends < 3 and len(real) < 2 * (context + horizon):
+        age = 0 if row.is_first[0] or age >= context + horizon else age
+        blind = memory.state, memory.action
+        action, memory = agent.act(row.obs, row.is_first, memory)
+        if age >= context:  # forget what the eyes saw: predict this row from the last
+            state = agent.world.rssm.step(*blind)
+            policy = agent.actor(state.feature)
+            chosen = policy.sample()
+            memory = type(memory)(state, chosen)
+            action = (chosen.argmax(-1) if agent.actor.discrete else chosen).numpy()
+        real.append(row.obs[0])
+        model.append(agent.world.decode(memory.state)[0].numpy())
+        dreamt.append(age >= context)
+        shown.append(None if image else env.render()[0])
+        ends, age = ends + int(row.is_last[0]), age + 1
+        row = env.step(action)
+    env.close()
+    return real, model, dreamt, shown
+
+
+def _traces(real: np.ndarray, model: np.ndarray, dreamt: list[bool], size: tuple[int, int]):
+    """Plot vector observations up to now: real in slate, the model's in amber where it dreams."""
+    sheet = Image.new("RGB", size, PAPER)
+    pen, (width, height) = ImageDraw.Draw(sheet), size
+    count = real.shape[1]
+    low, high = real.min(0), real.max(0)
+    scale = np.where(high > low, high - low, 1)
+    for k in range(count):
+        top, tall = k * height / count, height / count
+
+        def point(t: int, value: float, top: float = top, tall: float = tall, k: int = k):
+            y = 1 - np.clip((value - low[k]) / scale[k], -0.1, 1.1)
+            return (t + 0.5) * width / len(real), top + tall * (0.15 + 0.7 * y)
+
+        for t in range(1, len(dreamt)):
+            pen.line([point(t - 1, real[t - 1, k]), point(t, real[t, k])], SLATE, 2)
+            if dreamt[t]:
+                pen.line([point(t - 1, model[t - 1, k]), point(t, model[t, k])], AMBER, 2)
+    return sheet
+
+
+def write_dream(
+    agent: "Dreamer", env_spec: dict, out: str | Path, context: int, horizon: int, seed: int = 0
+) -> int:
+    """Write a GIF of reality above the agent's dream of it; returns the number of frames.
+
+    Slate frames: real, and the model's view with eyes open. Amber frames: dreamt.
+
+    Raises:
+        BadInput: context or horizon below 1, or the file cannot be written.
+    """
+    if context < 1 or horizon < 1:
+        raise BadInput(f"context ({context}) and horizon ({horizon}) must be at least 1.")
+    real, model, dreamt, shown = dream_frames(agent, env_spec, context, horizon, seed)
+    sheets, side, edge = [], 192, 6
+    for t, blind in enumerate(dreamt):
+        if shown[t] is None:
+            upper, lower = picture(real[t], side), picture(model[t], side)
+        else:
+            upper = Image.fromarray(shown[t]).resize((288, side), Image.Resampling.LANCZOS)
+            lower = _traces(np.stack(real), np.stack(model), dreamt[: t + 1], (288, side))
+        width = upper.width + 2 * edge
+        sheet = Image.new("RGB", (width, 2 * (side + 2 * edge)), SLATE)
+        sheet.paste(AMBER if blind else SLATE, (0, side + 2 * edge, width, sheet.height))
+        sheet.paste(upper, (edge, edge))
+        sheet.paste(lower, (edge, side + 3 * edge))
+        sheets.append(sheet)
+    try:
+        sheets[0].save(out, save_all=True, append_images=sheets[1:], duration=250, loop=0)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"Cannot write {out} ({error}); give a path that ends in .gif.") from error
+    return len(sheets)
