@@ -1,1 +1,32 @@
 """A DreamerV3-style world model and agent, built piece by piece in a course of notebooks."""
+
+from wmlib.agent import Dream, Dreamer
+from wmlib.checkpoint import load_agent
+from wmlib.config import PRESETS, Config, preset
+from wmlib.envs.make import RowEnv, make_env
+from wmlib.errors import BadInput
+from wmlib.replay import Replay
+from wmlib.runtime import pick_device, seed_everything, set_threads
+from wmlib.trainer import Result, Trainer, evaluate, read_metrics, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "PRESETS",
+    "BadInput",
+    "Config",
+    "Dream",
+    "Dreamer",
+    "Replay",
+    "Result",
+    "RowEnv",
+    "Trainer",
+    "evaluate",
+    "load_agent",
+    "make_env",
+    "pick_device",
+    "preset",
+    "read_metrics",
+    "seed_everything",
+    "set_threads",
+    "train",
+]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wmlib.config import Config
 from wmlib.distributions import bernoulli_nats, symexp, symlog
 from wmlib.errors import BadInput
-from wmlib.nets import MLP, NLN, BlockLinear, RMSNorm, init_weight, linear
+from wmlib.nets import MLP, NLN, BlockLinear, NormSiLU, init_weight, linear
 
 __all__ = [
     "Conv",
@@ -110,7 +110,7 @@ class ImageEncoder(nn.Module):
         mode = "same" if self.pooled else "down"
         inputs = [space.shape[-1], *channels[:-1]]
         self.convs = nn.ModuleList(Conv(i, o, mode) for i, o in zip(inputs, channels, strict=True))
-        self.norms = nn.ModuleList(RMSNorm(o) for o in channels)
+        self.norms = nn.ModuleList(NormSiLU(o) for o in channels)
         self.outputs = 16 * channels[-1]
 
     def forward(self, obs: Tensor) -> Tensor:
@@ -120,7 +120,7 @@ class ImageEncoder(nn.Module):
             x = conv(x)
             if self.pooled:
                 x = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-            x = F.silu(norm(x))
+            x = norm(x)
         return x.reshape(*obs.shape[:-3], -1)
 
 
@@ -176,7 +176,7 @@ class ImageDecoder(nn.Module):
         self.pooled, self.bernoulli = config.coder == "pooled", config.likelihood == "bernoulli"
         mode = "same" if self.pooled else "up"
         ins, outs = channels[::-1], [*channels[-2::-1], space.shape[-1]]
-        self.norms = nn.ModuleList(RMSNorm(i) for i in ins)
+        self.norms = nn.ModuleList(NormSiLU(i) for i in ins)
         self.convs = nn.ModuleList(Conv(i, o, mode) for i, o in zip(ins, outs, strict=True))
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class ImageDecoder(nn.Module):
         x = x.reshape(-1, rows, cols, g * width)
         x = x + self.from_z(z).reshape(x.shape)  # (N, 4, 4, C)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = F.silu(norm(x))
+            x = norm(x)
             if self.pooled:
                 x = x.repeat_interleave(2, 1).repeat_interleave(2, 2)
             x = conv(x)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["MLP", "NLN", "BlockLinear", "Head", "RMSNorm", "init_weight", "linear"]
+__all__ = ["MLP", "NLN", "BlockLinear", "Head", "NormSiLU", "init_weight", "linear", "rms_norm"]
 
 
 def init_weight(weight: Tensor, fan_in: int, outscale: float = 1.0) -> None:
@@ -29,8 +29,36 @@ def linear(inputs: int, outputs: int, outscale: float = 1.0) -> nn.Linear:
     return layer
 
 
-class RMSNorm(nn.Module):
+def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
     """Divide by the root mean square over the last axis, times a gain. (..., size) -> same."""
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * gain
+
+
+class FastNormSiLU(torch.autograd.Function):
+    """silu(rms_norm(x)) with its derivative written out: a third fewer passes over memory."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, gain: Tensor, eps: float) -> Tensor:
+        """Same value as F.silu(rms_norm(x, gain, eps))."""
+        inverse = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)  # (..., 1)
+        unit = x * inverse
+        y = unit * gain
+        ctx.save_for_backward(unit, inverse, y, gain)
+        return F.silu(y)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Chain rule: through SiLU, the gain, and the norm (which removes the part along x)."""
+        unit, inverse, y, gain = ctx.saved_tensors
+        grad = torch.ops.aten.silu_backward(grad, y)
+        product = grad * unit
+        along = (product @ gain / len(gain)).unsqueeze(-1)  # mean of grad * gain * unit
+        dx = (grad * gain).addcmul_(unit, along, value=-1).mul_(inverse)
+        return dx, product.flatten(0, -2).sum(0), None
+
+
+class NormSiLU(nn.Module):
+    """SiLU(RMSNorm(x)) over the last axis, with a learned gain. (..., size) -> same."""
 
     def __init__(self, size: int, eps: float = 1e-4):
         super().__init__()
@@ -38,8 +66,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise in float32 and return the input's dtype."""
-        return F.rms_norm(x.float(), self.gain.shape, self.gain, self.eps).to(x.dtype)
+        """Compute in float32 and return the input's dtype."""
+        return FastNormSiLU.apply(x.float(), self.gain, self.eps).to(x.dtype)
 
 
 class NLN(nn.Module):
@@ -48,11 +76,11 @@ class NLN(nn.Module):
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.linear = linear(inputs, outputs)
-        self.norm = RMSNorm(outputs)
+        self.norm = NormSiLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer."""
-        return F.silu(self.norm(self.linear(x)))
+        return self.norm(self.linear(x))
 
 
 class BlockLinear(nn.Module):
@@ -68,9 +96,17 @@ class BlockLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(blocks, outputs // blocks))
         init_weight(self.weight, inputs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply every block by its own matrix."""
-        return torch.einsum("...gi,gio->...go", x, self.weight) + self.bias
+    def forward(self, x: Tensor, shared: Tensor | None = None) -> Tensor:
+        """Multiply every block by its own matrix.
+
+        `shared` (..., S) is seen by all blocks, as if it were appended to each one's input; it is
+        one dense product, not `blocks` copies.
+        """
+        if shared is None:
+            return torch.einsum("...gi,gio->...go", x, self.weight) + self.bias
+        own, common = self.weight.split([x.shape[-1], shared.shape[-1]], 1)
+        y = torch.einsum("...gi,gio->...go", x, own)
+        return y + torch.einsum("...i,gio->...go", shared, common) + self.bias
 
 
 class MLP(nn.Sequential):

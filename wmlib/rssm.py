@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from wmlib.config import Config
 from wmlib.distributions import sample_onehot, straight_through, unimix_probs
-from wmlib.nets import NLN, BlockLinear, RMSNorm, linear
+from wmlib.nets import NLN, BlockLinear, NormSiLU, linear
 
 __all__ = ["RSSM", "Observed", "RecurrentCore", "State"]
 
@@ -55,7 +55,7 @@ class RecurrentCore(nn.Module):
         self.from_z = NLN(stoch, hidden)
         self.from_a = NLN(actions, hidden)
         self.mix = BlockLinear(deter + blocks * 3 * hidden, deter, blocks)
-        self.norm = RMSNorm(deter)
+        self.norm = NormSiLU(deter)
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def embed_action(self, action: Tensor) -> Tensor:
@@ -65,9 +65,7 @@ class RecurrentCore(nn.Module):
     def forward(self, h: Tensor, z: Tensor, token: Tensor) -> Tensor:
         """One step. h (B, D), flat z (B, S*K), action token (B, U) -> next h (B, D)."""
         x = torch.cat([self.from_h(h), self.from_z(z), token], -1)  # (B, 3U)
-        blocks = h.unflatten(-1, (self.blocks, -1))  # (B, g, D/g)
-        x = x.unsqueeze(-2).expand(-1, self.blocks, -1)  # (B, g, 3U): every block sees all of it
-        y = F.silu(self.norm(self.mix(torch.cat([blocks, x], -1)).flatten(-2)))  # (B, D)
+        y = self.norm(self.mix(h.unflatten(-1, (self.blocks, -1)), x).flatten(-2))  # (B, D)
         gates = self.gates(y.unflatten(-1, (self.blocks, -1)))  # (B, g, 3D/g)
         reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)  # each (B, g, D/g)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate).flatten(-2)
@@ -126,7 +124,7 @@ class RSSM(nn.Module):
             keep.unbind(1), tokens.unbind(1), seen.unbind(1), strict=True
         ):
             h = self.core(h * keep_t, z.flatten(-2) * keep_t, token)
-            hidden = F.silu(first.norm(F.linear(h, weight_h) + seen_t))
+            hidden = first.norm(F.linear(h, weight_h) + seen_t)
             post = self.probs(out(hidden))
             z = straight_through(sample_onehot(post), post)
             hs.append(h), zs.append(z), posts.append(post)

@@ -430,6 +430,7 @@ def train(
     resume: bool = False,
     eval_every: int = 0,
     eval_episodes: int = 20,
+    curve_episodes: int = 20,
     progress: bool = True,
     on_log: Callable[[Trainer, dict[str, float]], None] | None = None,
 ) -> Result:
@@ -437,7 +438,8 @@ def train(
 
     Stops after `steps` environment steps in all or `minutes` from now, whichever comes first. With
     `out` everything is written to that directory while training; with resume=True the run there is
-    continued exactly where it stopped.
+    continued exactly where it stopped. `eval_episodes` are played at the end, `curve_episodes`
+    every `eval_every` steps on the way (0: never).
 
     Raises:
         BadInput: neither steps nor minutes, spaces that do not fit, a directory in use or damaged.
@@ -453,7 +455,7 @@ def train(
     trainer = Trainer(agent, env, seed, out)
     if resume:
         trainer.resume()
-    trainer.run(steps, minutes, eval_every, eval_episodes, progress=progress, on_log=on_log)
+    trainer.run(steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log)
     test = make_env(**{**env.spec, "num_envs": min(eval_episodes, 100), "seed": 10_000})
     returns = evaluate(agent, test, eval_episodes)
     test.close()

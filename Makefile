@@ -1,0 +1,44 @@
+# make lab       open the course in JupyterLab        make test      run every test and notebook
+# make notebooks execute and store all notebooks      make train     train the Curtain agent
+# make pretrained  remake the shipped agent           make lint      ruff
+# Works from any directory: make -C path/to/here lab
+
+ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
+VENV ?= $(ROOT)/.venv
+PYTHON ?= python3
+NOTEBOOKS := $(sort $(wildcard $(ROOT)/notebooks/*.ipynb))
+ifeq ($(OS),Windows_NT)
+  BIN := $(VENV)/Scripts
+else
+  BIN := $(VENV)/bin
+endif
+READY := $(VENV)/.ready
+
+.PHONY: lab test notebooks train pretrained lint setup
+
+setup: $(READY)
+
+$(READY): $(ROOT)/requirements.txt $(ROOT)/pyproject.toml
+	test -d "$(VENV)" || "$(PYTHON)" -m venv "$(VENV)"
+	cd "$(ROOT)" && "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch "$(READY)"
+
+lab: $(READY)
+	cd "$(ROOT)/notebooks" && "$(BIN)/python" -m jupyterlab --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+
+test: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" -m pytest
+	cd "$(ROOT)" && WMLIB_THREADS=1 "$(BIN)/python" -m pytest --nbval --nbval-current-env \
+	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
+
+notebooks: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)
+
+train: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset tiny
+
+pretrained: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.pretrained
+
+lint: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check .

@@ -1,0 +1,120 @@
+"""Named experiments whose results the notebooks and the README quote.
+
+    python -m wmlib experiment NAME
+
+Every run adds its learning curve to `<out>/NAME.csv` and one line to `<out>/NAME.jsonl`, with the
+command, the machine class, date and versions. A seed that is already there is not run again.
+"""
+
+import csv
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+import wmlib
+from wmlib.errors import BadInput
+from wmlib.trainer import read_metrics
+
+__all__ = ["EXPERIMENTS", "Spec", "run"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A training run to repeat over seeds."""
+
+    env: str
+    seeds: tuple[int, ...]
+    preset: str = "tiny"
+    steps: int | None = None
+    minutes: float | None = None
+    episodes: int = 20  # of the evaluation at the end
+    eval_every: int = 1000  # steps
+    curve_episodes: int = 20  # of the evaluations on the way
+    env_args: dict = field(default_factory=dict)
+    changes: dict = field(default_factory=dict)  # of the config
+
+
+EXPERIMENTS: dict[str, Spec] = {
+    "curtain": Spec(
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), minutes=5, episodes=1000, eval_every=2000,
+        curve_episodes=200,
+    ),
+    "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
+    "cartpole_long": Spec("CartPole-v1", (0,), steps=40_000, eval_every=2000),
+    "pendulum": Spec("Pendulum-v1", (0, 1), minutes=10, eval_every=2000),
+    "cartpole_pixels": Spec(
+        "CartPole-v1", (0,), minutes=20, eval_every=2000, env_args={"pixels": True, "size": 32},
+    ),
+}  # fmt: skip
+
+
+def run(name: str, out: Path, threads: int | None = None) -> list[dict]:
+    """Run the seeds of an experiment that are not stored yet; returns all stored lines.
+
+    Raises:
+        BadInput: no experiment of that name.
+    """
+    if name not in EXPERIMENTS:
+        raise BadInput(f"Unknown experiment '{name}'; allowed are {', '.join(EXPERIMENTS)}.")
+    used = wmlib.set_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    for seed in EXPERIMENTS[name].seeds:
+        if seed not in {line["seed"] for line in stored(name, out)}:
+            with tempfile.TemporaryDirectory() as folder:
+                line = {**one(EXPERIMENTS[name], seed, Path(folder) / "run"), **where(name, used)}
+                _append_curve(out / f"{name}.csv", seed, Path(folder) / "run" / "metrics.csv")
+            with open(out / f"{name}.jsonl", "a") as file:
+                file.write(json.dumps(line) + "\n")
+    return stored(name, out)
+
+
+def stored(name: str, out: Path) -> list[dict]:
+    """Lines of an experiment's results that exist already."""
+    path = out / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def one(spec: Spec, seed: int, folder: Path) -> dict:
+    """Train and evaluate one seed."""
+    began = time.monotonic()
+    config = wmlib.preset(spec.preset, **spec.changes)
+    wmlib.seed_everything(seed)
+    env = wmlib.make_env(spec.env, config.num_envs, seed, **spec.env_args)
+    agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+    result = wmlib.train(
+        agent, env, spec.steps, folder, spec.minutes, seed, eval_every=spec.eval_every,
+        eval_episodes=spec.episodes, curve_episodes=spec.curve_episodes,
+    )  # fmt: skip
+    env.close()
+    line = json.loads(result.json())
+    del line["run"]
+    return {**line, "wall_seconds": round(time.monotonic() - began, 1)}
+
+
+def where(name: str, threads: int) -> dict:
+    """How and on what kind of machine a result was measured."""
+    return {
+        "command": f"python -m wmlib experiment {name}",
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {threads} torch threads",
+        "torch": torch.__version__,
+    }
+
+
+def _append_curve(path: Path, seed: int, metrics: Path) -> None:
+    """Add one run's metrics, with its seed, to the experiment's CSV."""
+    columns = read_metrics(metrics)
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["seed", *columns])
+        for line in zip(*columns.values(), strict=True):
+            writer.writerow([seed, *("" if v != v else f"{v:.6g}" for v in line)])

@@ -1,0 +1,341 @@
+"""Memory of everything that happened, and random windows out of it.
+
+Every environment has a ring: rows are written in order of time, and when the ring is full the
+oldest row makes room for the newest. A window is a run of consecutive rows of one ring.
+
+    ring of 8    [8] [9] [10] [3] [4] [5] [6] [7]        row 11 will overwrite row 3
+                          ^newest  ^oldest               windows never cross this line
+
+Legend: N environments (rings), B windows in a batch, T rows in a window, A action dimensions,
+D size of the deterministic state, S number of latents.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
+
+from wmlib.errors import BadInput
+
+if TYPE_CHECKING:
+    from wmlib.envs.make import FinalRows, Row
+
+__all__ = ["Replay"]
+
+Field = tuple[tuple[int, ...], np.dtype]  # shape and type of one entry of a row
+
+ROW = ("obs", "reward", "is_first", "is_last", "is_terminal")
+WORDS = {"f": "floats", "i": "integers", "b": "bool"}
+
+
+def row_fields(
+    obs_space: Space, act_space: Space, latents: tuple[int, int] | None
+) -> dict[str, Field]:
+    """Return name -> (shape, type) of everything that is stored per row.
+
+    Raises:
+        BadInput: a space that is neither a Discrete nor a Box.
+    """
+    fields: dict[str, Field] = {}
+    for name, space in (("obs", obs_space), ("action", act_space)):
+        if not isinstance(space, Box | Discrete):
+            raise BadInput(f"The space of {name} must be a Box or a Discrete, not {space}.")
+        number = np.int64 if isinstance(space, Discrete) else np.float32
+        fields[name] = (space.shape, np.dtype(np.uint8 if space.dtype == np.uint8 else number))
+    fields["reward"] = ((), np.dtype(np.float32))
+    fields |= dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.dtype(bool)))
+    if latents is not None:
+        deter, stoch = latents
+        fields["deter"] = ((deter,), np.dtype(np.float16))
+        fields["stoch"] = ((stoch,), np.dtype(np.uint8))
+    return fields
+
+
+def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return `value` as an array if it has this shape and the same kind of numbers.
+
+    The number of bytes may differ (float64 for float32), except for images: they must be uint8.
+
+    Raises:
+        BadInput: anything else.
+    """
+    array = np.asarray(value)
+    if len(shape) > 2 and dtype == np.uint8:
+        same = array.dtype == np.uint8
+    else:
+        same = array.dtype.kind.replace("u", "i") == dtype.kind.replace("u", "i")
+    if array.shape != shape or not same:
+        word = "uint8" if len(shape) > 2 else WORDS[dtype.kind.replace("u", "i")]
+        raise BadInput(
+            f"{name} must be {word} of shape {shape}, not {array.dtype} of shape {array.shape}."
+        )
+    return array
+
+
+def check_range(name: str, array: np.ndarray, count: int) -> None:
+    """Raise BadInput unless all of these integers lie in 0 ... count - 1."""
+    if array.size and not 0 <= array.min() <= array.max() < count:
+        bad = array.max() if array.min() >= 0 else array.min()
+        raise BadInput(f"{name} must be from 0 to {count - 1}, not {bad}.")
+
+
+class Replay:
+    """Rings of rows, one per environment, and uniform windows of `length` rows out of them.
+
+    The rings hold at most `capacity_rows` rows and `capacity_bytes` bytes in all (an image of
+    64 × 64 × 3 takes 12 kB: a million of them 12.3 GB). Memory is taken as it is needed.
+
+    `latents` = (D, S) also stores the model's state after each row, h as float16 and z as S class
+    indices, so that a window can begin where the model was instead of with an empty memory.
+
+    Raises:
+        BadInput: the capacity is too small for one window, or a space is not supported.
+    """
+
+    def __init__(
+        self,
+        obs_space: Space,
+        act_space: Space,
+        num_envs: int,
+        length: int,
+        capacity_bytes: int = 2**30,
+        capacity_rows: int = 5_000_000,
+        latents: tuple[int, int] | None = None,
+        seed: int = 0,
+    ) -> None:
+        if num_envs < 1 or length < 1:
+            raise BadInput(f"num_envs and length must be at least 1, not {num_envs} and {length}.")
+        self.obs_space, self.act_space = obs_space, act_space
+        self.num_envs, self.length, self.latents = num_envs, length, latents
+        self.fields = row_fields(obs_space, act_space, latents)
+        self.window = length + (latents is not None)  # with latents, one row more to start from
+        bytes_per_row = sum(
+            int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.fields.values()
+        )
+        self.capacity = min(capacity_rows, capacity_bytes // bytes_per_row) // num_envs  # per ring
+        if self.capacity < self.window:
+            raise BadInput(
+                f"A replay of {capacity_rows} rows and {capacity_bytes} bytes keeps "
+                f"{self.capacity} rows for each of {num_envs} environments ({bytes_per_row} bytes "
+                f"per row); a window needs {self.window}."
+            )
+        self.rng = np.random.default_rng(seed)
+        self.written = np.zeros(num_envs, np.int64)  # rows ever written to each ring
+        self.data = self._empty(min(self.capacity, max(64, self.window)))
+
+    # ------------------------------------------------------------ size
+
+    @property
+    def size(self) -> np.ndarray:
+        """Rows in each ring, (N,) int64."""
+        return np.minimum(self.written, self.capacity)
+
+    def __len__(self) -> int:
+        return int(self.size.sum())
+
+    @property
+    def starts(self) -> int:
+        """Number of different windows."""
+        return int(self._starts().sum())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory taken so far."""
+        return sum(array.nbytes for array in self.data.values())
+
+    def _starts(self) -> np.ndarray:
+        return np.maximum(self.size - self.window + 1, 0)  # (N,)
+
+    # ------------------------------------------------------------ write
+
+    def add(
+        self,
+        row: Row,
+        action: np.ndarray,
+        deter: np.ndarray | None = None,
+        stoch: np.ndarray | None = None,
+    ) -> None:
+        """Append one row per environment, with the action chosen after it.
+
+        action (N,) integers or (N, A) floats; deter (N, D) and stoch (N, S) the model's state after
+        seeing the row, if latents are stored. `row.final`, if any, goes first. A last row has no
+        action: zeros are stored whatever is given.
+
+        Raises:
+            BadInput: a wrong shape, type or index; nothing is written then.
+        """
+        batches = []
+        if row.final is not None:
+            envs = check_array(
+                "final.envs", row.final.envs, (len(row.final.reward),), np.dtype(np.int64)
+            )
+            check_range("final.envs", envs, self.num_envs)
+            if len(np.unique(envs)) < len(envs):
+                raise BadInput(f"final.envs must be different, not {envs.tolist()}.")
+            nothing = self._nothing(len(envs))
+            batches.append((envs, self._checked(row.final, len(envs), "final.", **nothing)))
+        given = {"action": action, "deter": deter, "stoch": stoch}
+        batches.append((np.arange(self.num_envs), self._checked(row, self.num_envs, "", **given)))
+        for envs, values in batches:
+            self._write(envs, values)
+
+    def _nothing(self, count: int) -> dict[str, np.ndarray]:
+        """Return zeros for what only the agent could have added to `count` rows."""
+        names = [name for name in ("action", "deter", "stoch") if name in self.fields]
+        return {
+            name: np.zeros((count, *self.fields[name][0]), self.fields[name][1]) for name in names
+        }
+
+    def _checked(
+        self, row: Row | FinalRows, count: int, where: str, **given: Any
+    ) -> dict[str, np.ndarray]:
+        """Return the `count` rows as arrays, ready to be written, or raise BadInput."""
+        if self.latents is None and any(given.get(k) is not None for k in ("deter", "stoch")):
+            raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
+        values = {name: getattr(row, name) for name in ROW} | given
+        values = {
+            name: check_array(where + name, values[name], (count, *shape), dtype)
+            for name, (shape, dtype) in self.fields.items()
+        }
+        for name, space in (("obs", self.obs_space), ("action", self.act_space)):
+            if isinstance(space, Discrete):
+                check_range(where + name, values[name], int(space.n))
+        if self.latents is not None:
+            check_range(where + "stoch", values["stoch"], 256)
+        action = values["action"].copy()
+        action[values["is_last"]] = 0
+        return values | {"action": action}
+
+    def _write(self, envs: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Write one row to each of these rings."""
+        self._reserve(int(self.written[envs].max(initial=0)) + 1)
+        place = self.written[envs] % self.capacity
+        for name, array in self.data.items():
+            array[envs, place] = values[name]
+        self.written[envs] += 1
+
+    def _empty(self, rows: int) -> dict[str, np.ndarray]:
+        return {
+            name: np.zeros((self.num_envs, rows, *shape), dtype)
+            for name, (shape, dtype) in self.fields.items()
+        }
+
+    def _reserve(self, rows: int) -> None:
+        """Make room for `rows` rows per ring: double the memory until the capacity is reached.
+
+        Until then no ring has wrapped around, so what is there keeps its place.
+        """
+        have = self.data["reward"].shape[1]
+        if have >= min(rows, self.capacity):
+            return
+        old, self.data = self.data, self._empty(min(self.capacity, max(rows, 2 * have)))
+        for name, array in old.items():
+            self.data[name][:, :have] = array
+
+    # ------------------------------------------------------------ read
+
+    def sample(self, batch: int) -> dict[str, np.ndarray]:
+        """Draw `batch` windows, every possible one equally likely.
+
+        obs (B, T, ...) · reward, is_first, is_last, is_terminal (B, T) · action, prev_action
+        (B, T[, A]), prev_action[t] being the action of row t - 1 · index (B, T) for `refresh`.
+
+        Without latents the first row of a window counts as the first of an episode. With them a
+        window is preceded by one row that supplies its state, deter (B, D) float32 and stoch (B, S)
+        int64, and the first prev_action; the T rows keep their own flags.
+
+        Raises:
+            BadInput: there is no window yet.
+        """
+        env, place = self._draw(batch)  # (B,), (B, W)
+        context = self.window - self.length
+        env, rows = env[:, None], place[:, context:]  # (B, 1), (B, T)
+        out = {name: self.data[name][env, rows] for name in ROW}
+        out["index"] = env * self.capacity + rows
+        actions = self.data["action"][env, place]  # (B, W[, A])
+        out["action"] = actions[:, context:]
+        if self.latents is None:
+            out["prev_action"] = np.zeros_like(actions)
+            out["prev_action"][:, 1:] = actions[:, :-1]
+            out["is_first"][:, 0] = True
+        else:
+            out["prev_action"] = actions[:, :-1].copy()
+            out["deter"] = self.data["deter"][env[:, 0], place[:, 0]].astype(np.float32)
+            out["stoch"] = self.data["stoch"][env[:, 0], place[:, 0]].astype(np.int64)
+        # an episode that was abandoned has no last row of its own: the next one's first row tells
+        out["is_last"][:, :-1] |= out["is_first"][:, 1:]
+        return out
+
+    def _draw(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw windows: their rings (B,) and the places of their rows in them (B, W)."""
+        starts = self._starts()
+        upto = starts.cumsum()  # (N,)
+        if batch < 1 or upto[-1] == 0:
+            raise BadInput(
+                f"Cannot draw {batch} windows of {self.window} rows: the replay has {upto[-1]} "
+                f"of them in {len(self)} rows."
+            )
+        number = self.rng.integers(upto[-1], size=batch)  # of a window, counted ring after ring
+        env = np.searchsorted(upto, number, side="right")
+        age = number - (upto - starts)[env]  # of its first row, from the oldest row of the ring
+        oldest = (self.written - self.size)[env]
+        time = (oldest + age)[:, None] + np.arange(self.window)
+        return env, time % self.capacity
+
+    def refresh(self, index: np.ndarray, deter: np.ndarray, stoch: np.ndarray) -> None:
+        """Overwrite the latents of sampled rows with newer ones, before anything else is added.
+
+        index (B, T) as `sample` gave it, deter (B, T, D), stoch (B, T, S).
+
+        Raises:
+            BadInput: wrong shapes or types, or a replay without latents; nothing is written then.
+        """
+        if self.latents is None:
+            raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
+        index = check_array("index", index, np.shape(index), np.dtype(np.int64))
+        check_range("index", index, self.num_envs * self.capacity)
+        env, place = np.divmod(index, self.capacity)
+        values = {"deter": deter, "stoch": stoch}
+        for name, value in values.items():
+            shape, dtype = self.fields[name]
+            values[name] = check_array(name, value, (*index.shape, *shape), dtype)
+        check_range("stoch", values["stoch"], 256)
+        for name, value in values.items():
+            self.data[name][env, place] = value
+
+    # ------------------------------------------------------------ save and resume
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of everything stored, and the state of the random generator.
+
+        Nested dicts of arrays, ints and strings; the rows ever used only, not all of the memory.
+        """
+        used = int(self.size.max())
+        return {
+            "capacity": self.capacity,
+            "written": self.written.copy(),
+            "rng": self.rng.bit_generator.state,
+            "data": {name: array[:, :used].copy() for name, array in self.data.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave: the next samples are those that would have come.
+
+        Raises:
+            BadInput: it is of a replay of another shape; nothing is changed then.
+        """
+        used = int(np.minimum(state["written"], self.capacity).max())
+        shapes = {name: (self.num_envs, used, *shape) for name, (shape, _) in self.fields.items()}
+        found = {name: array.shape for name, array in state["data"].items()}
+        if found != shapes or int(state["capacity"]) != self.capacity:
+            raise BadInput(
+                f"The saved replay holds {found} in rings of {state['capacity']} rows; "
+                f"this one needs {shapes} in rings of {self.capacity}."
+            )
+        self.written = np.array(state["written"], np.int64)
+        self.rng.bit_generator.state = state["rng"]
+        self.data = self._empty(min(self.capacity, max(64, self.window, used)))
+        for name, array in state["data"].items():
+            self.data[name][:, :used] = array
