@@ -743,6 +743,19 @@ def test_an_update_moves_everything_but_the_bins():
     assert set(before) - set(changed(before, agent)) == {"world.bins", "critic.bins"}
 
 
+def test_the_learning_rate_of_the_actor_is_its_own_and_leaves_the_rest_alone():
+    moved = []
+    for rate in (1.0, 0.25):
+        agent, batch = build(actor_lr=rate)
+        before = snapshot(agent)
+        agent.update(batch)
+        moved.append({k: agent.state_dict()[k] - v for k, v in before.items()})
+    for name, step in moved[0].items():
+        share = 0.25 if name.startswith("actor.") else 1.0
+        torch.testing.assert_close(moved[1][name], share * step, rtol=1e-3, atol=1e-6)
+    assert any(step.any() for name, step in moved[0].items() if name.startswith("actor."))
+
+
 def test_the_slow_critic_follows_every_update_by_two_percent():
     agent, batch = build()
     randomise(agent)

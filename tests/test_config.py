@@ -142,7 +142,7 @@ def test_the_defaults_are_the_papers():
     assert (c.horizon, c.lam, c.entropy_scale, c.slow_rate) == (15, 0.95, 3e-4, 0.02)
     assert (c.replay_value_scale, c.lr, c.warmup, c.agc) == (0.3, 4e-5, 1000, 0.3)
     assert (c.batch_size, c.batch_length, c.ratio, c.replay_rows) == (16, 64, 32, 5_000_000)
-    assert (c.imagine_last, c.stored_latents) == (0, False)
+    assert (c.imagine_last, c.stored_latents, c.actor_lr) == (0, False, 1.0)
     assert c.gamma == pytest.approx(0.996997, abs=1e-6)
 
 

@@ -79,6 +79,15 @@ def test_the_learning_rate_warms_up_from_zero_in_a_straight_line():
     assert steps == pytest.approx([0, 0.025, 0.05, 0.075, 0.1, 0.1, 0.1], abs=1e-6)
 
 
+def test_slower_parameters_walk_the_same_path_in_smaller_steps():
+    fast, slow = parameter(0.0), parameter(0.0)
+    optimiser = LaProp([fast, slow], 0.1, 0, 0, slower=[slow], slowdown=0.25)
+    for g in GRADS:
+        fast.grad, slow.grad = torch.full((1,), g), torch.full((1,), g)
+        optimiser.step()
+        assert slow.item() == pytest.approx(fast.item() / 4, abs=1e-7)
+
+
 def test_there_is_no_weight_decay():
     p = parameter(5.0)
     assert walk(LaProp([p], 0.1, 0), p, [0.0] * 3) == [5.0] * 3

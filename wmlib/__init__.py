@@ -5,9 +5,10 @@ from wmlib.checkpoint import load_agent
 from wmlib.config import PRESETS, Config, preset
 from wmlib.envs.make import RowEnv, make_env
 from wmlib.errors import BadInput
+from wmlib.pretrained import load_pretrained, pretrained_card
 from wmlib.replay import Replay
 from wmlib.runtime import pick_device, seed_everything, set_threads
-from wmlib.trainer import Result, Trainer, evaluate, read_metrics, train
+from wmlib.trainer import Result, Trainer, evaluate, play, read_metrics, train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -22,9 +23,12 @@ __all__ = [
     "Trainer",
     "evaluate",
     "load_agent",
+    "load_pretrained",
     "make_env",
     "pick_device",
+    "play",
     "preset",
+    "pretrained_card",
     "read_metrics",
     "seed_everything",
     "set_threads",

@@ -57,7 +57,10 @@ class Dreamer(nn.Module):
         self.actor = Actor(feature, act_space, config)
         self.critic = Critic(feature, config)
         self.return_scale = ReturnScale()
-        self.optimizer = LaProp(self.parameters(), config.lr, config.warmup, config.agc)
+        self.optimizer = LaProp(
+            self.parameters(), config.lr, config.warmup, config.agc,
+            slower=self.actor.parameters(), slowdown=config.actor_lr,
+        )  # fmt: skip
 
     @property
     def device(self) -> torch.device:

@@ -42,6 +42,7 @@ class Config:
     # optimiser
     lr: float = 4e-5
     warmup: int = 1000  # updates
+    actor_lr: float = 1.0  # the actor's learning rate, relative to lr (1 in the paper)
     agc: float = 0.3
     # data
     num_envs: int = 16
@@ -108,8 +109,9 @@ def _size(d: int) -> Config:
 PRESETS: dict[str, Config] = {
     "tiny": Config(
         deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, bins=63, coder="strided",
-        likelihood="bernoulli", free_nats=0.0, lr=1e-3, warmup=100, entropy_scale=3e-3,
-        batch_length=32, ratio=64.0,
+        likelihood="bernoulli", free_nats=0.0, imagine_last=4, entropy_scale=3e-3, lr=2e-3,
+        actor_lr=0.3, warmup=100, batch_size=32, batch_length=16, ratio=64.0, random_steps=3000,
+        model_updates=800,
     ),
     "size1m": _size(4),
     "size12m": _size(16),

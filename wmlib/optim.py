@@ -13,7 +13,7 @@ class LaProp:
 
     Every tensor's gradient is first clipped to `agc` times that tensor's own norm (but at least
     1e-3). The learning rate rises linearly over `warmup` updates. Pass warmup=0 and agc=0 to turn
-    either off.
+    either off. The parameters in `slower` learn at `slowdown` times the rate (our deviation).
     """
 
     def __init__(
@@ -24,8 +24,12 @@ class LaProp:
         agc: float = 0.3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-20,
+        slower: Iterable[nn.Parameter] = (),
+        slowdown: float = 1.0,
     ):
         self.params = [p for p in params if p.requires_grad]
+        reduced = {id(p) for p in slower}
+        self.factors = [slowdown if id(p) in reduced else 1.0 for p in self.params]
         self.lr, self.warmup, self.agc, self.betas, self.eps = lr, warmup, agc, betas, eps
         self.updates = 0
         self.mean = [torch.zeros_like(p) for p in self.params]
@@ -55,9 +59,13 @@ class LaProp:
         torch._foreach_sqrt_(size)
         torch._foreach_add_(size, self.eps)
         torch._foreach_lerp_(self.mean, torch._foreach_div(grads, size), 1 - beta1)
-        torch._foreach_add_(self.params, self.mean, alpha=-lr / (1 - beta1**self.updates))
+        rate = lr / (1 - beta1**self.updates)
+        torch._foreach_add_(self.params, torch._foreach_mul(self.mean, self._rates(rate)))
         for p in self.params:
             p.grad = None
+
+    def _rates(self, rate: float) -> list[float]:
+        return [-rate * factor for factor in self.factors]
 
     def state_dict(self) -> dict[str, Tensor]:
         """Both moments by parameter number, and the update count."""

@@ -12,7 +12,7 @@ D size of the deterministic state, S number of latents.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, Space
@@ -24,52 +24,58 @@ if TYPE_CHECKING:
 
 __all__ = ["Replay"]
 
-Field = tuple[tuple[int, ...], np.dtype]  # shape and type of one entry of a row
-
 ROW = ("obs", "reward", "is_first", "is_last", "is_terminal")
-WORDS = {"f": "floats", "i": "integers", "b": "bool"}
+
+# what may be given for each kind of entry, as NumPy's one-letter kinds of types
+KINDS = {"floats": "f", "integers": "iu", "bool": "b", "uint8": "u"}
+
+
+class Field(NamedTuple):
+    """One entry of a row as it is stored, and what may be given for it."""
+
+    shape: tuple[int, ...]
+    dtype: type
+    kind: str  # one of KINDS
 
 
 def row_fields(
     obs_space: Space, act_space: Space, latents: tuple[int, int] | None
 ) -> dict[str, Field]:
-    """Return name -> (shape, type) of everything that is stored per row.
+    """Return name -> Field of everything that is stored per row.
 
     Raises:
         BadInput: a space that is neither a Discrete nor a Box.
     """
-    fields: dict[str, Field] = {}
+    fields = {}
     for name, space in (("obs", obs_space), ("action", act_space)):
         if not isinstance(space, Box | Discrete):
             raise BadInput(f"The space of {name} must be a Box or a Discrete, not {space}.")
-        number = np.int64 if isinstance(space, Discrete) else np.float32
-        fields[name] = (space.shape, np.dtype(np.uint8 if space.dtype == np.uint8 else number))
-    fields["reward"] = ((), np.dtype(np.float32))
-    fields |= dict.fromkeys(("is_first", "is_last", "is_terminal"), ((), np.dtype(bool)))
+        if isinstance(space, Discrete):
+            fields[name] = Field((), np.int64, "integers")
+        elif space.dtype == np.uint8:
+            fields[name] = Field(space.shape, np.uint8, "uint8")
+        else:
+            fields[name] = Field(space.shape, np.float32, "floats")
+    fields["reward"] = Field((), np.float32, "floats")
+    for name in ("is_first", "is_last", "is_terminal"):
+        fields[name] = Field((), np.bool_, "bool")
     if latents is not None:
-        deter, stoch = latents
-        fields["deter"] = ((deter,), np.dtype(np.float16))
-        fields["stoch"] = ((stoch,), np.dtype(np.uint8))
+        fields["deter"] = Field((latents[0],), np.float16, "floats")
+        fields["stoch"] = Field((latents[1],), np.uint8, "integers")
     return fields
 
 
-def check_array(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return `value` as an array if it has this shape and the same kind of numbers.
-
-    The number of bytes may differ (float64 for float32), except for images: they must be uint8.
+def check_array(name: str, value: Any, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """Return `value` as an array if it has this shape and one of the KINDS of numbers.
 
     Raises:
         BadInput: anything else.
     """
     array = np.asarray(value)
-    if len(shape) > 2 and dtype == np.uint8:
-        same = array.dtype == np.uint8
-    else:
-        same = array.dtype.kind.replace("u", "i") == dtype.kind.replace("u", "i")
-    if array.shape != shape or not same:
-        word = "uint8" if len(shape) > 2 else WORDS[dtype.kind.replace("u", "i")]
+    allowed = array.dtype.kind in KINDS[kind] and (kind != "uint8" or array.dtype == np.uint8)
+    if array.shape != shape or not allowed:
         raise BadInput(
-            f"{name} must be {word} of shape {shape}, not {array.dtype} of shape {array.shape}."
+            f"{name} must be {kind} of shape {shape}, not {array.dtype} of shape {array.shape}."
         )
     return array
 
@@ -112,7 +118,8 @@ class Replay:
         self.fields = row_fields(obs_space, act_space, latents)
         self.window = length + (latents is not None)  # with latents, one row more to start from
         bytes_per_row = sum(
-            int(np.prod(shape)) * dtype.itemsize for shape, dtype in self.fields.values()
+            int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize
+            for field in self.fields.values()
         )
         self.capacity = min(capacity_rows, capacity_bytes // bytes_per_row) // num_envs  # per ring
         if self.capacity < self.window:
@@ -123,7 +130,7 @@ class Replay:
             )
         self.rng = np.random.default_rng(seed)
         self.written = np.zeros(num_envs, np.int64)  # rows ever written to each ring
-        self.data = self._empty(min(self.capacity, max(64, self.window)))
+        self.data = self._zeros(self.num_envs, min(self.capacity, max(64, self.window)))
 
     # ------------------------------------------------------------ size
 
@@ -166,38 +173,33 @@ class Replay:
         Raises:
             BadInput: a wrong shape, type or index; nothing is written then.
         """
-        batches = []
-        if row.final is not None:
-            envs = check_array(
-                "final.envs", row.final.envs, (len(row.final.reward),), np.dtype(np.int64)
-            )
-            check_range("final.envs", envs, self.num_envs)
-            if len(np.unique(envs)) < len(envs):
-                raise BadInput(f"final.envs must be different, not {envs.tolist()}.")
-            nothing = self._nothing(len(envs))
-            batches.append((envs, self._checked(row.final, len(envs), "final.", **nothing)))
+        batches = [] if row.final is None else [self._checked_final(row.final)]
         given = {"action": action, "deter": deter, "stoch": stoch}
-        batches.append((np.arange(self.num_envs), self._checked(row, self.num_envs, "", **given)))
+        batches.append((np.arange(self.num_envs), self._checked(row, self.num_envs, "", given)))
         for envs, values in batches:
             self._write(envs, values)
 
-    def _nothing(self, count: int) -> dict[str, np.ndarray]:
-        """Return zeros for what only the agent could have added to `count` rows."""
-        names = [name for name in ("action", "deter", "stoch") if name in self.fields]
-        return {
-            name: np.zeros((count, *self.fields[name][0]), self.fields[name][1]) for name in names
-        }
+    def _checked_final(self, final: FinalRows) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the rings of final rows, and the rows with zeros for what the agent adds."""
+        count = len(final.reward)
+        envs = check_array("final.envs", final.envs, (count,), "integers")
+        check_range("final.envs", envs, self.num_envs)
+        if len(np.unique(envs)) < count:
+            raise BadInput(f"final.envs must be different, not {envs.tolist()}.")
+        zeros = self._zeros(count)
+        given = {name: zeros[name] for name in zeros if name not in ROW}
+        return envs, self._checked(final, count, "final.", given)
 
     def _checked(
-        self, row: Row | FinalRows, count: int, where: str, **given: Any
+        self, row: Row | FinalRows, count: int, where: str, given: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Return the `count` rows as arrays, ready to be written, or raise BadInput."""
         if self.latents is None and any(given.get(k) is not None for k in ("deter", "stoch")):
             raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
         values = {name: getattr(row, name) for name in ROW} | given
         values = {
-            name: check_array(where + name, values[name], (count, *shape), dtype)
-            for name, (shape, dtype) in self.fields.items()
+            name: check_array(where + name, values[name], (count, *field.shape), field.kind)
+            for name, field in self.fields.items()
         }
         for name, space in (("obs", self.obs_space), ("action", self.act_space)):
             if isinstance(space, Discrete):
@@ -216,10 +218,10 @@ class Replay:
             array[envs, place] = values[name]
         self.written[envs] += 1
 
-    def _empty(self, rows: int) -> dict[str, np.ndarray]:
+    def _zeros(self, *batch: int) -> dict[str, np.ndarray]:
         return {
-            name: np.zeros((self.num_envs, rows, *shape), dtype)
-            for name, (shape, dtype) in self.fields.items()
+            name: np.zeros((*batch, *field.shape), field.dtype)
+            for name, field in self.fields.items()
         }
 
     def _reserve(self, rows: int) -> None:
@@ -230,9 +232,10 @@ class Replay:
         have = self.data["reward"].shape[1]
         if have >= min(rows, self.capacity):
             return
-        old, self.data = self.data, self._empty(min(self.capacity, max(rows, 2 * have)))
-        for name, array in old.items():
-            self.data[name][:, :have] = array
+        larger = self._zeros(self.num_envs, min(self.capacity, max(rows, 2 * have)))
+        for name, array in self.data.items():
+            larger[name][:, :have] = array
+        self.data = larger
 
     # ------------------------------------------------------------ read
 
@@ -294,13 +297,13 @@ class Replay:
         """
         if self.latents is None:
             raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
-        index = check_array("index", index, np.shape(index), np.dtype(np.int64))
+        index = check_array("index", index, np.shape(index), "integers")
         check_range("index", index, self.num_envs * self.capacity)
         env, place = np.divmod(index, self.capacity)
         values = {"deter": deter, "stoch": stoch}
         for name, value in values.items():
-            shape, dtype = self.fields[name]
-            values[name] = check_array(name, value, (*index.shape, *shape), dtype)
+            field = self.fields[name]
+            values[name] = check_array(name, value, (*index.shape, *field.shape), field.kind)
         check_range("stoch", values["stoch"], 256)
         for name, value in values.items():
             self.data[name][env, place] = value
@@ -327,7 +330,7 @@ class Replay:
             BadInput: it is of a replay of another shape; nothing is changed then.
         """
         used = int(np.minimum(state["written"], self.capacity).max())
-        shapes = {name: (self.num_envs, used, *shape) for name, (shape, _) in self.fields.items()}
+        shapes = {name: (self.num_envs, used, *f.shape) for name, f in self.fields.items()}
         found = {name: array.shape for name, array in state["data"].items()}
         if found != shapes or int(state["capacity"]) != self.capacity:
             raise BadInput(
@@ -336,6 +339,6 @@ class Replay:
             )
         self.written = np.array(state["written"], np.int64)
         self.rng.bit_generator.state = state["rng"]
-        self.data = self._empty(min(self.capacity, max(64, self.window, used)))
+        self.data = self._zeros(self.num_envs, min(self.capacity, max(64, self.window, used)))
         for name, array in state["data"].items():
             self.data[name][:, :used] = array

@@ -36,7 +36,7 @@ from wmlib.replay import Replay
 from wmlib.rssm import State
 from wmlib.runtime import seed_everything
 
-__all__ = ["Result", "Trainer", "evaluate", "train"]
+__all__ = ["Result", "Trainer", "evaluate", "play", "train"]
 
 COLUMNS = ["steps", "updates", "seconds", "episodes", "score", "eval_return"]
 COLUMNS += ["rec", "rew", "con", "dyn", "rep", "kl", "policy", "value", "repval"]
@@ -91,6 +91,30 @@ def evaluate(
                     done[i].append(total[i])
                     total[i] = 0.0
     return np.array([d[k] for k in range(quota) for d in done][:episodes])
+
+
+def play(
+    agent: Dreamer, env: RowEnv, length: int, seed: int = 0, mode: bool = False
+) -> dict[str, np.ndarray]:
+    """Let the agent act for `length` rows; returns what happened, as `Replay.sample` would give it.
+
+    obs (N, T, ...), reward, is_first, is_last, is_terminal (N, T), action and prev_action
+    (N, T[, A]), from a fresh reset. The global random state is left as it was.
+    """
+    agent.check_spaces(env.single_observation_space, env.single_action_space)
+    rows, actions = [], []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
+        for _ in range(length):
+            action, memory = agent.act(row.obs, row.is_first, memory, mode)
+            rows.append(row), actions.append(action)
+            row = env.step(action)
+    names = ("obs", "reward", "is_first", "is_last", "is_terminal")
+    told = {name: np.stack([getattr(row, name) for row in rows], 1) for name in names}
+    told["action"] = np.stack(actions, 1)
+    told["prev_action"] = np.concatenate([0 * told["action"][:, :1], told["action"][:, :-1]], 1)
+    return told
 
 
 def _endings(row: Row) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -543,8 +543,10 @@ def sync_vector(
         if unknown:
             settings = ", ".join(sorted(names - {"render_mode"}))
             raise BadInput(f"{spec.id!r} has no setting {unknown[0]!r}, only {settings}.")
-        modes = getattr(creator, "metadata", {}).get("render_modes", [])
-        if pixels or "rgb_array" in modes:
+        modes = getattr(creator, "metadata", {}).get("render_modes")  # None: a function, not told
+        if pixels and modes is not None and "rgb_array" not in modes:
+            raise BadInput(f"{spec.id!r} has no pixels: its render modes are {modes}.")
+        if pixels or "rgb_array" in (modes or []):
             kwargs = {"render_mode": "rgb_array", **kwargs}
         makers = [lambda i=i: single_env(spec, i, kwargs, size, pixels) for i in range(num_envs)]
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
