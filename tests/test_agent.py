@@ -125,14 +125,14 @@ def test_the_losses_of_the_world_model_equal_the_formulas():
 def test_the_total_weighs_the_losses_as_the_paper_does():
     agent, _ = build()
     ones = dict.fromkeys(("rec", "rew", "con", "policy", "value", "dyn"), 1.0)
-    assert agent.scales == ones | {"rep": 0.1, "repval": 0.3}
+    assert agent.scales() == ones | {"rep": 0.1, "repval": 0.3}
     for loss, scale in (("dyn_scale", "dyn"), ("rep_scale", "rep")):
-        assert build(**{loss: 0.7})[0].scales[scale] == 0.7
+        assert build(**{loss: 0.7})[0].scales()[scale] == 0.7
 
 
 def test_every_loss_has_a_scale_and_every_scale_a_loss():
     agent, batch = build()
-    assert agent.losses(batch)[0].keys() == agent.scales.keys()
+    assert agent.losses(batch)[0].keys() == agent.scales().keys()
 
 
 def test_the_metric_kl_is_the_exact_one_before_free_nats():
@@ -834,7 +834,7 @@ def test_updates_work_in_bfloat16(world, monkeypatch):
     for _ in range(3):
         metrics, state = agent.update(batch)
         assert all(torch.isfinite(value) for value in metrics.values())
-        assert all(metrics[name].dtype == torch.float32 for name in agent.scales)
+        assert all(metrics[name].dtype == torch.float32 for name in agent.scales())
     obs_space, act_space, _ = WORLDS[world]
     sample = make_sample(obs_space, act_space)
     action, memory = agent.act(sample["obs"][:, 0], np.ones(4, bool), agent.initial(4))

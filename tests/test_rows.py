@@ -126,8 +126,10 @@ class Photo(gym.Env):
     """A picture of any size with one bright half, and nothing to do."""
 
     action_space = Discrete(2)
+    metadata = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, height=96, width=96, channels=3):
+    def __init__(self, height=96, width=96, channels=3, render_mode=None):
+        self.render_mode = render_mode
         self.observation_space = Box(0, 255, (height, width, channels), np.uint8)
 
     def reset(self, *, seed=None, options=None):
@@ -136,6 +138,9 @@ class Photo(gym.Env):
 
     def step(self, action):
         return self._obs(), 0.0, False, False, {}
+
+    def render(self):
+        return np.full((16, 16, 3), 70, np.uint8)
 
     def _obs(self):
         picture = np.zeros(self.observation_space.shape, np.uint8)
@@ -182,7 +187,12 @@ def needs_module():
     raise ModuleNotFoundError("No module named 'nowhere'")
 
 
+def matrix():
+    return Given(Box(0, 1, (2, 2)))
+
+
 WORLDS = {
+    "Matrix": matrix,
     "Counter": Counter,
     "Dice": Dice,
     "Shifted": Shifted,
@@ -424,6 +434,12 @@ def test_pixels_are_the_rendered_picture_made_small():
     env.close()
 
 
+def test_pixels_have_the_size_that_was_asked_for():
+    env = make_env("test/Photo-v0", num_envs=2, pixels=True, size=32)
+    obs = env.reset(0).obs
+    assert obs.shape == (2, 32, 32, 3) and (obs == 70).all()
+
+
 @pytest.mark.parametrize("id", ["CartPole-v1", "test/Twin-v0"])
 def test_spec_builds_the_same_environment_again(id):
     kwargs = {"bonus": 2} if "Twin" in id else {"sutton_barto_reward": True}
@@ -454,6 +470,8 @@ def test_seeds_repeat_everything_and_differ_between_environments_and_episodes():
     assert histories(env, actions, 4) == histories(make_env("test/Dice-v0", 3), actions, 4) == first
     assert histories(env, actions, None) != first  # without a seed: on to fresh episodes
     assert histories(env, actions, 5)[0] != first[0]
+    shifted = histories(env, actions, 5)  # environment 0 of seed 5 is not environment 1 of seed 4
+    assert shifted[0] != first[1]
     starts = [row[0][2] for history in first for row in history if row[2]]
     assert len(starts) > 20 and len(set(starts)) == len(starts)
 
@@ -479,8 +497,10 @@ def test_resuming_anywhere_gives_the_same_rows_bit_for_bit(id):
     for stop in sorted(t for t in stops if t < 80):
         assert states[stop]["exact"] is True
         fresh = make_env(id, num_envs=3, seed=99, **settings)
-        if stop % 2:
-            fresh.reset()
+        if stop % 2:  # into one that plays and is about to reset an environment
+            row = fresh.reset()
+            while not row.is_last.any():
+                row = fresh.step(actions[0])
         fresh.load_state_dict(through_file(states[stop]))
         for t in range(stop, min(stop + 30, 90)):
             same(fresh.step(actions[t]), rows[t + 1])
@@ -547,6 +567,10 @@ def test_without_a_way_to_resume_the_episodes_are_abandoned():
         env.step(action)
     state = through_file(env.state_dict())
     assert state["exact"] is False
+    env.step(actions[0])
+    later = through_file(env.state_dict())
+    env.load_state_dict(later)
+    other = env.step(actions[0])
     rows = []
     for _ in range(2):
         fresh = build()
@@ -555,6 +579,7 @@ def test_without_a_way_to_resume_the_episodes_are_abandoned():
         assert rows[-1][0].is_first.all() and not rows[-1][0].is_last.any()
         assert not rows[-1][1].is_first.any() and (rows[-1][1].reward == 1).all()
         assert not np.array_equal(rows[-1][0].obs, begin.obs)  # not the same episodes once more
+        assert not np.array_equal(rows[-1][0].obs, other.obs)
         assert fresh.seed == 0 and fresh.steps >= 10
     for row, other in zip(*rows, strict=True):
         same(row, other)  # but repeatable
@@ -585,6 +610,14 @@ def test_the_own_vector_version_is_used_if_it_can_be_resumed():
 
 def given(**settings):
     return RowEnv(SyncVectorEnv([lambda: Given(**settings)]))
+
+
+def test_what_is_refused_is_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(Given, "close", closed.append)
+    with pytest.raises(BadInput):
+        make_env("test/Matrix-v0", num_envs=3)
+    assert len(closed) == 3
 
 
 VECTOR = Box(-1, 1, (2,), np.float32)

@@ -120,27 +120,41 @@ class Dreamer(nn.Module):
     ) -> tuple[dict[str, Tensor], State]:
         """One gradient step on B windows; returns metrics (scalar tensors) and the fresh latents.
 
-        With behaviour=False only the world model learns. A non-finite loss changes nothing: it
-        raises FloatingPointError before the optimiser runs.
+        With behaviour=False only the world model learns. A loss or gradient that is not finite
+        changes nothing: it raises FloatingPointError before the optimiser runs.
         """
+        scale_before = self.return_scale.low.clone(), self.return_scale.high.clone()
         with autocast(self.device):
             losses, metrics, state = self.losses(batch, start, behaviour)
-            scales = {name: self.scales[name] for name in losses}
-            loss = total(losses, scales)
+            loss = total(losses, self.scales(behaviour))
         metrics |= {name: value.detach().mean() for name, value in losses.items()}
-        if not loss.is_meta and not torch.isfinite(loss):
-            bad = [name for name, value in metrics.items() if not torch.isfinite(value)]
-            raise FloatingPointError(f"loss is not finite in: {', '.join(bad)}")
         loss.backward()
+        if bad := self._not_finite(metrics):
+            self.return_scale.low.copy_(scale_before[0])
+            self.return_scale.high.copy_(scale_before[1])
+            self.zero_grad(set_to_none=True)
+            raise FloatingPointError(f"not finite: {', '.join(bad)}")
         self.optimizer.step()
-        self.critic.update_slow()
+        if behaviour:
+            self.critic.update_slow()
         return metrics, state
 
-    @property
-    def scales(self) -> dict[str, float]:
+    def _not_finite(self, metrics: dict[str, Tensor]) -> list[str]:
+        """Names of losses (or 'gradient') that are NaN or infinite."""
+        if self.device.type == "meta":
+            return []
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        sizes = torch.stack([*metrics.values(), *torch._foreach_norm(grads)])
+        if sizes.isfinite().all():
+            return []
+        return [name for name, value in metrics.items() if not value.isfinite()] or ["gradient"]
+
+    def scales(self, behaviour: bool = True) -> dict[str, float]:
         """Weight of every loss in the total."""
         c = self.config
         world = {"rec": 1.0, "rew": 1.0, "con": 1.0, "dyn": c.dyn_scale, "rep": c.rep_scale}
+        if not behaviour:
+            return world
         return world | {"policy": 1.0, "value": 1.0, "repval": c.replay_value_scale}
 
     def losses(
@@ -226,7 +240,14 @@ class Dreamer(nn.Module):
         `Replay.sample` gives them. actions (N, H[, A]) are followed if given; otherwise the
         actor chooses.
         temperature sharpens (< 1) or flattens (> 1) the prior; it leaves the actor alone.
+
+        Raises:
+            BadInput: not `horizon` actions, or a temperature that is not positive.
         """
+        if actions is not None and np.shape(actions)[1] != horizon:
+            raise BadInput(f"{horizon} actions are needed, not {np.shape(actions)[1]}.")
+        if not temperature > 0:
+            raise BadInput(f"The temperature is {temperature}; it must be positive.")
         keys = ("obs", "prev_action", "is_first")
         batch = {k: self._tensor(context[k]) for k in keys}
         batch["prev_action"] = encode_action(batch["prev_action"], self.act_space)
@@ -256,11 +277,9 @@ class Dreamer(nn.Module):
             ("observations", self.obs_space, obs_space),
             ("actions", self.act_space, act_space),
         ):
-            if (
-                mine.shape != other.shape
-                or type(mine) is not type(other)
-                or (isinstance(mine, gym.spaces.Discrete) and mine.n != other.n)
-            ):
+            same = type(mine) is type(other) and mine.shape == other.shape
+            counts = getattr(mine, "n", None), getattr(other, "n", None)
+            if not same or mine.dtype != other.dtype or counts[0] != counts[1]:
                 raise BadInput(f"The agent was built for {name} {mine}, not for {other}.")
 
     def summary(self) -> dict[str, int]:

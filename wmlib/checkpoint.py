@@ -158,7 +158,7 @@ def read_checkpoint(folder: Path, *names: str) -> list[tuple[dict, dict]]:
             if _checksum(folder / f"{name}.safetensors") != sums[name]:
                 raise ValueError(f"{name}.safetensors fails its checksum")
         return [load_tree(folder / f"{name}.safetensors") for name in names]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         older = [c for c in checkpoints(folder.parent.parent) if c < folder]
         hint = f"; an older one is {older[-1]}, delete the damaged one to use it" if older else ""
         raise BadInput(f"Checkpoint {folder} is damaged ({error}){hint}.") from error
@@ -195,10 +195,14 @@ def build_agent(weights: dict[str, Tensor], about: dict) -> Dreamer:
     """Rebuild an agent from a file's weights and description.
 
     Raises:
-        BadInput: the weights do not fit the description.
+        BadInput: there is no description, or the weights do not fit it.
     """
-    config = Config().replace(**about["config"])
-    agent = Dreamer(_space(about["obs_space"]), _space(about["act_space"]), config)
+    try:
+        config = Config().replace(**about["config"])
+        spaces = _space(about["obs_space"]), _space(about["act_space"])
+    except (KeyError, TypeError) as error:
+        raise BadInput(f"The file does not describe an agent ({error!r}).") from error
+    agent = Dreamer(*spaces, config)
     load_weights(agent, weights)
     return agent
 

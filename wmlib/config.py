@@ -58,11 +58,17 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), field.type)
-        for name, divisor in (("deter", self.blocks), ("bins", 0)):
-            value = getattr(self, name)
-            if (divisor and value % divisor) or (not divisor and value % 2 == 0):
-                rule = f"a multiple of blocks ({divisor})" if divisor else "odd"
-                raise BadInput(f"Config key '{name}' is {value}; it must be {rule}.")
+        rules = {
+            "deter": (self.deter % self.blocks == 0, f"a multiple of blocks ({self.blocks})"),
+            "bins": (self.bins % 2 == 1 and self.bins > 1, "odd and at least 3"),
+            "batch_length": (self.batch_length > 1, "at least 2"),
+            "imagine_last": (self.imagine_last != 1, "0 (all) or at least 2"),
+            "discount_horizon": (self.discount_horizon > 1, "greater than 1"),
+            **{name: (getattr(self, name) <= 1, "at most 1") for name in _FRACTIONS},
+        }
+        for name, (good, rule) in rules.items():
+            if not good:
+                raise BadInput(f"Config key '{name}' is {getattr(self, name)}; it must be {rule}.")
 
     @property
     def gamma(self) -> float:
@@ -79,9 +85,10 @@ class Config:
         return dataclasses.replace(self, **changes)
 
 
+_FRACTIONS = ("unimix", "lam", "slow_rate")
 _MAY_BE_ZERO = {
     *("free_nats", "imagine_last", "entropy_scale", "replay_value_scale", "warmup", "unimix"),
-    *("random_steps", "model_updates", "lam", "dyn_scale", "rep_scale"),
+    *("random_steps", "model_updates", "lam", "agc", "dyn_scale", "rep_scale"),
 }
 
 

@@ -43,7 +43,10 @@ def symexp(x: Tensor) -> Tensor:
 
 def unimix_probs(logits: Tensor, mix: float = 0.01) -> Tensor:
     """Softmax mixed with a uniform: no class falls below mix/K. (..., K) -> (..., K)."""
-    return (1 - mix) * torch.softmax(logits.float(), -1) + mix / logits.shape[-1]
+    probs = torch.softmax(logits.float(), -1)
+    if mix == 0:
+        return probs.clamp(min=1e-30)  # keep log(p) finite
+    return (1 - mix) * probs + mix / logits.shape[-1]
 
 
 def sample_onehot(probs: Tensor) -> Tensor:

@@ -59,12 +59,16 @@ def run(name: str, out: Path, threads: int | None = None) -> list[dict]:
     """Run the seeds of an experiment that are not stored yet; returns all stored lines.
 
     Raises:
-        BadInput: no experiment of that name.
+        BadInput: no experiment of that name, or a directory that cannot be written.
+        KeyboardInterrupt: a run was interrupted; it is not stored.
     """
     if name not in EXPERIMENTS:
         raise BadInput(f"Unknown experiment '{name}'; allowed are {', '.join(EXPERIMENTS)}.")
     used = wmlib.set_threads(threads)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write to {out} ({error}).") from error
     for seed in EXPERIMENTS[name].seeds:
         if seed not in {line["seed"] for line in stored(name, out)}:
             with tempfile.TemporaryDirectory() as folder:
@@ -93,6 +97,9 @@ def one(spec: Spec, seed: int, folder: Path) -> dict:
         eval_episodes=spec.episodes, curve_episodes=spec.curve_episodes,
     )  # fmt: skip
     env.close()
+    short = spec.steps is None or result.steps < spec.steps
+    if short and (spec.minutes is None or result.seconds < 60 * spec.minutes):
+        raise KeyboardInterrupt
     line = json.loads(result.json())
     del line["run"]
     return {**line, "wall_seconds": round(time.monotonic() - began, 1)}

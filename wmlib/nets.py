@@ -54,7 +54,7 @@ class FastNormSiLU(torch.autograd.Function):
         product = grad * unit
         along = (product @ gain / len(gain)).unsqueeze(-1)  # mean of grad * gain * unit
         dx = (grad * gain).addcmul_(unit, along, value=-1).mul_(inverse)
-        return dx, product.flatten(0, -2).sum(0), None
+        return dx, product.reshape(-1, len(gain)).sum(0), None
 
 
 class NormSiLU(nn.Module):

@@ -31,13 +31,13 @@ class LaProp:
         reduced = {id(p) for p in slower}
         self.factors = [slowdown if id(p) in reduced else 1.0 for p in self.params]
         self.lr, self.warmup, self.agc, self.betas, self.eps = lr, warmup, agc, betas, eps
-        self.updates = 0
+        self.updates = [0] * len(self.params)  # per tensor: some join later than others
         self.mean = [torch.zeros_like(p) for p in self.params]
         self.square = [torch.zeros_like(p) for p in self.params]
 
-    def clip(self, grads: list[Tensor]) -> list[Tensor]:
+    def clip(self, params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """g / max(1, |g| / (agc * max(1e-3, |p|))), tensor by tensor."""
-        limits = torch._foreach_norm(self.params)
+        limits = torch._foreach_norm(params)
         torch._foreach_clamp_min_(limits, 1e-3)
         torch._foreach_mul_(limits, self.agc)
         excess = torch._foreach_div(torch._foreach_norm(grads), limits)
@@ -46,36 +46,53 @@ class LaProp:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Apply one update with the parameters' gradients, then clear them."""
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.params]
+        """Apply one update with the parameters' gradients, then clear them.
+
+        A parameter without gradient is left alone: its moments and its count of updates stay.
+        """
+        active = [i for i, p in enumerate(self.params) if p.grad is not None]
+        if not active:
+            return
+        params = [self.params[i] for i in active]
+        mean, square = self._moments(active)
+        grads = [p.grad for p in params]
         if self.agc:
-            grads = self.clip(grads)
-        lr = self.lr * min(1.0, self.updates / self.warmup) if self.warmup else self.lr
-        self.updates += 1
+            grads = self.clip(params, grads)
+        done = [self.updates[i] for i in active]
         beta1, beta2 = self.betas
-        torch._foreach_mul_(self.square, beta2)
-        torch._foreach_addcmul_(self.square, grads, grads, 1 - beta2)
-        size = torch._foreach_div(self.square, 1 - beta2**self.updates)
+        torch._foreach_mul_(square, beta2)
+        torch._foreach_addcmul_(square, grads, grads, 1 - beta2)
+        size = torch._foreach_div(square, [1 - beta2 ** (n + 1) for n in done])
         torch._foreach_sqrt_(size)
         torch._foreach_add_(size, self.eps)
-        torch._foreach_lerp_(self.mean, torch._foreach_div(grads, size), 1 - beta1)
-        rate = lr / (1 - beta1**self.updates)
-        torch._foreach_add_(self.params, torch._foreach_mul(self.mean, self._rates(rate)))
-        for p in self.params:
+        torch._foreach_lerp_(mean, torch._foreach_div(grads, size), 1 - beta1)
+        rates = [self.rate(i) / (1 - beta1 ** (n + 1)) for i, n in zip(active, done, strict=True)]
+        torch._foreach_sub_(params, torch._foreach_mul(mean, rates))
+        for i, p in zip(active, params, strict=True):
+            self.updates[i] += 1
             p.grad = None
 
-    def _rates(self, rate: float) -> list[float]:
-        return [-rate * factor for factor in self.factors]
+    def rate(self, i: int) -> float:
+        """Learning rate of tensor i at its next update."""
+        rise = min(1.0, self.updates[i] / self.warmup) if self.warmup else 1.0
+        return self.lr * self.factors[i] * rise
+
+    def _moments(self, active: list[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Moments of these tensors, on the tensors' device."""
+        for moments in (self.mean, self.square):
+            for i in active:
+                moments[i] = moments[i].to(self.params[i].device)
+        return [self.mean[i] for i in active], [self.square[i] for i in active]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Both moments by parameter number, and the update count."""
+        """Both moments by parameter number, and the update counts."""
         moments = {f"mean.{i}": m for i, m in enumerate(self.mean)}
         moments |= {f"square.{i}": s for i, s in enumerate(self.square)}
-        return moments | {"updates": torch.tensor(self.updates)}
+        return moments | {"updates": torch.tensor(self.updates, device="cpu")}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` gave."""
         for i, (mean, square) in enumerate(zip(self.mean, self.square, strict=True)):
             mean.copy_(state[f"mean.{i}"]), square.copy_(state[f"square.{i}"])
-        self.updates = int(state["updates"])
+        self.updates = state["updates"].tolist()

@@ -37,14 +37,13 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def set_threads(count: int | None = None) -> int:
-    """Fix the number of torch CPU threads (default: at most 4) and flush denormal numbers to zero.
+    """Fix the number of torch CPU threads (default: at most 4) and tell glibc to keep memory.
 
     These networks are small: beyond a few threads the hand-over costs more than it brings.
     """
     keep_memory()
     count = count or int(os.environ.get("WMLIB_THREADS", 0)) or min(4, os.cpu_count() or 1)
     torch.set_num_threads(count)
-    torch.set_flush_denormal(True)
     return count
 
 
@@ -68,6 +67,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def autocast(device: torch.device) -> torch.autocast:
+def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Compute in bfloat16 on CUDA, in float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.bfloat16)
+    return contextlib.nullcontext()

@@ -9,6 +9,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import os
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from tqdm.auto import tqdm
 
 from wmlib.agent import Dreamer, Memory
 from wmlib.checkpoint import (
+    checkpoints,
     describe_agent,
     latest,
     load_weights,
@@ -67,6 +69,15 @@ class Result:
 # ---------------------------------------------------------------- evaluation
 
 
+def own_randomness(agent: Dreamer, seed: int) -> contextlib.AbstractContextManager:
+    """Seed torch here and leave its random state outside as it was."""
+    stack = contextlib.ExitStack()
+    cuda = agent.device.type == "cuda"
+    stack.enter_context(torch.random.fork_rng([agent.device] if cuda else []))
+    torch.manual_seed(seed)
+    return stack
+
+
 def evaluate(
     agent: Dreamer, env: RowEnv, episodes: int = 20, mode: bool = False, seed: int = 10_000
 ) -> np.ndarray:
@@ -79,8 +90,7 @@ def evaluate(
     quota = -(-episodes // env.num_envs)
     done: list[list[float]] = [[] for _ in range(env.num_envs)]
     total = np.zeros(env.num_envs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_randomness(agent, seed):
         row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
         while min(len(d) for d in done) < quota:
             action, memory = agent.act(row.obs, row.is_first, memory, mode)
@@ -103,8 +113,7 @@ def play(
     """
     agent.check_spaces(env.single_observation_space, env.single_action_space)
     rows, actions = [], []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_randomness(agent, seed):
         row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
         for _ in range(length):
             action, memory = agent.act(row.obs, row.is_first, memory, mode)
@@ -113,6 +122,7 @@ def play(
     names = ("obs", "reward", "is_first", "is_last", "is_terminal")
     told = {name: np.stack([getattr(row, name) for row in rows], 1) for name in names}
     told["action"] = np.stack(actions, 1)
+    told["action"][told["is_last"]] = 0
     told["prev_action"] = np.concatenate([0 * told["action"][:, :1], told["action"][:, :-1]], 1)
     return told
 
@@ -181,6 +191,7 @@ class Trainer:
                 self.scores.append(float(self.running[i]))
                 self.running[i] = 0.0
                 self.episodes += 1
+        self.running[self.row.is_first] = 0.0  # also of an episode that a resumed run abandoned
 
     @property
     def ready(self) -> bool:
@@ -216,7 +227,7 @@ class Trainer:
     @property
     def saved(self) -> bool:
         """Whether this run has a checkpoint."""
-        return self.out is not None and (self.out / "checkpoints").exists()
+        return self.out is not None and bool(checkpoints(self.out))
 
     def tick(self) -> None:
         """One update if one is owed, else one step of the environments."""
@@ -259,7 +270,7 @@ class Trainer:
                     self._show(bar, line)
                     if on_log is not None:
                         on_log(self, line)
-                    logged, due = time.monotonic(), self._next(eval_every)
+                    logged, due = time.monotonic(), self._next(eval_every) if evaluated else due
                 if now - saved > save_seconds:
                     self.save()
                     saved = time.monotonic()
@@ -353,6 +364,7 @@ class Trainer:
         if self.out is None:
             return None
         about = describe_agent(self.agent, self.env.spec, self.seed)
+        about |= {"steps": self.steps, "updates": self.updates}
         parts = {"agent": (self.agent.state_dict(), about), "training": (self.state_dict(), {})}
         return write_checkpoint(self.out, self.steps, parts)
 
@@ -363,10 +375,8 @@ class Trainer:
             BadInput: none there, damaged, or of another environment or architecture.
         """
         (weights, about), (state, _) = read_checkpoint(latest(self.out), "agent", "training")
-        if about["env"]["id"] != self.env.spec["id"]:
-            raise BadInput(
-                f"{self.out} was trained on {about['env']['id']}, not on {self.env.spec['id']}."
-            )
+        if about["env"] != self.env.spec:
+            raise BadInput(f"{self.out} was trained on {about['env']}, not on {self.env.spec}.")
         load_weights(self.agent, weights)
         self.load_state_dict(state)
         forget_after(self.out / "metrics.csv", self.steps)
@@ -402,9 +412,11 @@ def forget_after(path: Path, steps: int) -> None:
     """Drop the lines of a metrics file that come after a checkpoint."""
     if path.exists():
         with open(path, newline="") as file:
-            lines = [line for line in csv.DictReader(file) if int(line["steps"]) <= steps]
-        path.unlink()
-        write_metrics(path, lines)
+            lines = [line for line in csv.DictReader(file) if int(line["steps"] or 0) <= steps]
+        draft = path.with_suffix(".tmp")
+        draft.unlink(missing_ok=True)
+        write_metrics(draft, lines)
+        os.replace(draft, path)
 
 
 @contextlib.contextmanager
@@ -466,23 +478,30 @@ def train(
     every `eval_every` steps on the way (0: never).
 
     Raises:
-        BadInput: neither steps nor minutes, spaces that do not fit, a directory in use or damaged.
+        BadInput: neither steps nor minutes, a number out of range, spaces that do not fit, a
+            directory in use or damaged.
         FloatingPointError: a loss became NaN or infinite.
     """
     if steps is None and minutes is None:
         raise BadInput("Say how long to train: steps, minutes, or both.")
+    for name, number, low in (
+        ("steps", steps, 0), ("minutes", minutes, 0), ("eval_every", eval_every, 0),
+        ("eval_episodes", eval_episodes, 1), ("curve_episodes", curve_episodes, 1),
+    ):  # fmt: skip
+        if number is not None and not number >= low:
+            raise BadInput(f"{name} is {number}; it must be at least {low}.")
     if resume and out is None:
         raise BadInput("resume needs the run's directory in `out`.")
     seed_everything(seed)
-    if out is not None and not resume:
-        open_run(out, describe_agent(agent, env.spec, seed))
-    trainer = Trainer(agent, env, seed, out)
-    if resume:
-        trainer.resume()
-    trainer.run(steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log)
     test = make_env(**{**env.spec, "num_envs": min(eval_episodes, 100), "seed": 10_000})
-    returns = evaluate(agent, test, eval_episodes)
-    test.close()
+    with contextlib.closing(test):  # made now: better to fail before the training than after it
+        trainer = Trainer(agent, env, seed, out)
+        if resume:
+            trainer.resume()
+        elif out is not None:
+            open_run(out, describe_agent(agent, env.spec, seed))
+        trainer.run(steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log)
+        returns = evaluate(agent, test, eval_episodes)
     return Result(
         env=env.spec["id"],
         preset=agent.config.name,

@@ -149,9 +149,9 @@ def env_action(space: Space, count: int, action: np.ndarray) -> np.ndarray:
     if discrete:
         return (action + int(space.start)).astype(space.dtype)
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    action = low + (np.clip(action, -1.0, 1.0) + 1.0) / 2.0 * (high - low)
-    # rounding may step over a bound by one unit in the last place, and some environments check
-    return np.clip(action.astype(space.dtype), space.low, space.high)
+    action = low + (action + 1.0) / 2.0 * (high - low)
+    # clipped last: rounding could step over a bound, and some environments check
+    return np.clip(action, low, high).astype(space.dtype)
 
 
 # ---- exact resume -------------------------------------------------------------------------------
@@ -282,9 +282,9 @@ class RowEnv:
             final = self._final(ended, info, reward, terminated) if ended.any() else None
             no = np.zeros(self.num_envs, bool)
             return Row(obs, np.where(ended, np.float32(0), reward), ended, no, no.copy(), final)
-        first, self.last = self.last, ended & ~self.last
+        first, self.last = self.last, ended
         reward = np.where(first, np.float32(0), reward)
-        return Row(obs, reward, first, self.last.copy(), terminated & ~first)
+        return Row(obs, reward, first, ended.copy(), terminated)
 
     def render(self) -> list[np.ndarray]:
         """Return one RGB picture (height, width, 3) uint8 per environment.

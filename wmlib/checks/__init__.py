@@ -1,0 +1,1 @@
+"""Laws that a trained world model must obey, whatever its weights."""
