@@ -471,7 +471,7 @@ def test_seeds_repeat_everything_and_differ_between_environments_and_episodes():
     assert histories(env, actions, None) != first  # without a seed: on to fresh episodes
     assert histories(env, actions, 5)[0] != first[0]
     shifted = histories(env, actions, 5)  # environment 0 of seed 5 is not environment 1 of seed 4
-    assert shifted[0] != first[1]
+    assert shifted[0][0] != first[1][0]
     starts = [row[0][2] for history in first for row in history if row[2]]
     assert len(starts) > 20 and len(set(starts)) == len(starts)
 
@@ -614,7 +614,7 @@ def given(**settings):
 
 def test_what_is_refused_is_closed(monkeypatch):
     closed = []
-    monkeypatch.setattr(Given, "close", closed.append)
+    monkeypatch.setattr(Given, "close", lambda self: closed.append(self))
     with pytest.raises(BadInput):
         make_env("test/Matrix-v0", num_envs=3)
     assert len(closed) == 3

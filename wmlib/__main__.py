@@ -99,7 +99,7 @@ def run_train(args: Train) -> str:
     device = wmlib.pick_device(args.device)
     wmlib.seed_everything(args.seed)
     spec = {"id": args.env, "num_envs": args.config.num_envs, "pixels": args.pixels}
-    spec |= {"size": args.size, **_env_args(args.env_args)}
+    spec |= {"size": args.size, "kwargs": _env_args(args.env_args)}
     env = wmlib.make_env(**spec, seed=args.seed)
     agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, args.config)
     steps = 20_000 if args.steps is None and args.minutes is None else args.steps
@@ -146,6 +146,8 @@ def run_evaluate(args: Evaluate) -> str:
 
     import wmlib
 
+    if args.episodes < 1:
+        raise BadInput(f"--episodes is {args.episodes}; it must be at least 1.")
     agent, about = load_agent(args.run, args.device)
     count = min(args.episodes, 100)
     env = wmlib.make_env(**{**about["env"], "num_envs": count}, seed=args.seed)
@@ -192,7 +194,7 @@ def parse(argv: list[str]) -> object:
         raise SystemExit(0)
     kind, rest = COMMANDS[argv[0]], argv[1:]
     wants_help = "-h" in rest or "--help" in rest
-    default = _train_default(rest) if kind is Train and not wants_help else None
+    default = _train_default(rest) if kind is Train else None
     box = io.StringIO()
     try:
         with contextlib.nullcontext() if wants_help else contextlib.redirect_stderr(box):
@@ -206,8 +208,12 @@ def parse(argv: list[str]) -> object:
         raise BadInput(_sentence(box.getvalue())) from None
     if unknown:
         raise BadInput(f"Unknown option {unknown[0]}; see python -m wmlib {argv[0]} --help.")
-    if kind is Train and args.resume and args.config != default.config:
-        raise BadInput(f"--resume {args.resume} keeps that run's settings; drop the other options.")
+    if kind is Train and args.resume:
+        for name in ("config", "preset", "seed", "pixels", "size", "env_args"):
+            if getattr(args, name) != getattr(default, name):
+                raise BadInput(
+                    f"--resume {args.resume} keeps that run's settings; drop the other options."
+                )
     return args
 
 
@@ -258,8 +264,8 @@ def main(argv: list[str] | None = None) -> int:
     except BadInput as error:
         print(f"wmlib: {error}", file=sys.stderr)
         return 2
-    except (FloatingPointError, KeyboardInterrupt) as error:
-        print(f"wmlib: {error or 'interrupted'}", file=sys.stderr)
+    except (FloatingPointError, KeyboardInterrupt, OSError) as error:
+        print(f"wmlib: {str(error) or 'interrupted'}", file=sys.stderr)
         return 1
     return 0
 

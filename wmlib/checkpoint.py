@@ -81,7 +81,7 @@ def load_tree(path: Path) -> tuple[dict, dict]:
             leaves = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         leaves |= json.loads(metadata["rest"])
         about = json.loads(metadata["about"])
-    except (SafetensorError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} is damaged or was not written by wmlib ({error}).") from error
     for key, value in leaves.items():
         *parents, last = key.split("/")
@@ -103,17 +103,19 @@ def write_checkpoint(run: Path, steps: int, parts: dict[str, tuple[dict, dict]])
     Raises:
         BadInput: the directory cannot be written or the disk is full; earlier checkpoints stay.
     """
-    final = Path(run) / "checkpoints" / f"step-{steps:010d}"
-    draft = final.with_suffix(".tmp")
+    folder, name = Path(run) / "checkpoints", f"step-{steps:010d}"
+    taken = [c.name for c in checkpoints(run) if c.name.startswith(name)]
+    if taken:  # at this step: keep it until the new one, which sorts after it, is complete
+        name += f"-{int((taken[-1] + '-0').split('-')[2]) + 1:06d}"
+    draft, final = folder / "draft.tmp", folder / name
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         sums = {}
-        for name, (tree, about) in parts.items():
-            save_tree(draft / f"{name}.safetensors", tree, about)
-            sums[name] = _checksum(draft / f"{name}.safetensors")
+        for part, (tree, about) in parts.items():
+            save_tree(draft / f"{part}.safetensors", tree, about)
+            sums[part] = _checksum(draft / f"{part}.safetensors")
         (draft / "checksums.json").write_text(json.dumps(sums))
-        shutil.rmtree(final, ignore_errors=True)
         os.replace(draft, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -229,4 +231,8 @@ def load_agent(path: str | Path, device: str = "auto") -> tuple[Dreamer, dict]:
     else:
         folder = path if (path / "checksums.json").exists() else latest(path)
         weights, about = read_checkpoint(folder, "agent")[0]
-    return build_agent(weights, about).to(pick_device(device)), about
+    try:
+        agent = build_agent(weights, about)
+    except BadInput as error:
+        raise BadInput(f"Cannot load {path}: {error}") from error
+    return agent.to(pick_device(device)), about

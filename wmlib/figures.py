@@ -1,5 +1,6 @@
 """Pictures of the course. Amber is imagined, slate is real, everywhere."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,33 +95,35 @@ def dream_frames(
     """Play in reality and dream along with the same actions.
 
     The eyes are open for `context` rows after every reset, then closed for at most `horizon`; over
-    two such stretches, or three episodes. Returns real observations, the model's, whether each of
-    those was dreamt, and rendered frames (None where the observation is an image).
+    two such stretches, or three episodes. Returns real observations (one-hot if discrete), the
+    model's, whether each of those was dreamt, and rendered frames (None where the observation is an
+    image). The global random state is left as it was.
     """
     from wmlib.envs.make import make_env
+    from wmlib.trainer import own_randomness
 
     env = make_env(**{**env_spec, "num_envs": 1, "seed": seed})
-    image = len(env.single_observation_space.shape or ()) == 3
-    torch.manual_seed(seed)
-    row, memory, age, ends = env.reset(seed=seed), agent.initial(1), 0, 0
+    agent.check_spaces(env.single_observation_space, env.single_action_space)
+    image = len(env.single_observation_space.shape) == 3
+    classes = getattr(env.single_observation_space, "n", None)
     real, model, dreamt, shown = [], [], [], []
-    while ends < 3 and len(real) < 2 * (context + horizon):
-        age = 0 if row.is_first[0] or age >= context + horizon else age
-        blind = memory.state, memory.action
-        action, memory = agent.act(row.obs, row.is_first, memory)
-        if age >= context:  # forget what the eyes saw: predict this row from the last
-            state = agent.world.rssm.step(*blind)
-            policy = agent.actor(state.feature)
-            chosen = policy.sample()
-            memory = type(memory)(state, chosen)
-            action = (chosen.argmax(-1) if agent.actor.discrete else chosen).numpy()
-        real.append(row.obs[0])
-        model.append(agent.world.decode(memory.state)[0].numpy())
-        dreamt.append(age >= context)
-        shown.append(None if image else env.render()[0])
-        ends, age = ends + int(row.is_last[0]), age + 1
-        row = env.step(action)
-    env.close()
+    with contextlib.closing(env), own_randomness(agent, seed):
+        row, memory, age, ends = env.reset(seed=seed), agent.initial(1), 0, 0
+        while ends < 3 and len(real) < 2 * (context + horizon):
+            age = 0 if row.is_first[0] or age >= context + horizon else age
+            blind = memory.state, memory.action
+            action, memory = agent.act(row.obs, row.is_first, memory)
+            if age >= context:  # forget what the eyes saw: predict this row from the last
+                state = agent.world.rssm.step(*blind)
+                chosen = agent.actor(state.feature).sample()
+                memory = type(memory)(state, chosen)
+                action = (chosen.argmax(-1) if agent.actor.discrete else chosen).cpu().numpy()
+            real.append(np.eye(classes)[row.obs[0]] if classes else row.obs[0])
+            model.append(agent.world.decode(memory.state)[0].float().cpu().numpy())
+            dreamt.append(age >= context)
+            shown.append(None if image else env.render()[0])
+            ends, age = ends + int(row.is_last[0]), age + 1
+            row = env.step(action)
     return real, model, dreamt, shown
 
 
@@ -153,8 +156,10 @@ def write_dream(
     Slate frames: real, and the model's view with eyes open. Amber frames: dreamt.
 
     Raises:
-        BadInput: context or horizon below 1, or the file cannot be written.
+        BadInput: context or horizon below 1, or the file is no GIF or cannot be written.
     """
+    if Path(out).suffix.lower() != ".gif":
+        raise BadInput(f"Cannot write {out}; give a path that ends in .gif.")
     if context < 1 or horizon < 1:
         raise BadInput(f"context ({context}) and horizon ({horizon}) must be at least 1.")
     real, model, dreamt, shown = dream_frames(agent, env_spec, context, horizon, seed)
@@ -174,5 +179,5 @@ def write_dream(
     try:
         sheets[0].save(out, save_all=True, append_images=sheets[1:], duration=250, loop=0)
     except (OSError, ValueError) as error:
-        raise BadInput(f"Cannot write {out} ({error}); give a path that ends in .gif.") from error
+        raise BadInput(f"Cannot write {out} ({error}).") from error
     return len(sheets)

@@ -391,6 +391,7 @@ def _numpy(tree: object) -> object:
 
 def write_metrics(path: Path, lines: list[dict[str, float]]) -> None:
     """Append lines to a metrics file, with a header if it is new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with open(path, "a", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")

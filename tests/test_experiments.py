@@ -1,0 +1,119 @@
+"""Experiments: every seed is run once, and its results can be read."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+import wmlib
+from wmlib import experiments
+from wmlib.errors import BadInput
+from wmlib.experiments import EXPERIMENTS, Spec
+from wmlib.trainer import read_metrics
+
+CHANGES = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
+CHANGES |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=4, random_steps=0, model_updates=0)
+TINY = Spec(
+    "wmlib/Curtain-v0", (0, 4), steps=72, episodes=3, eval_every=36, curve_episodes=2,
+    env_args={"p": 0.75}, changes=CHANGES,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    monkeypatch.setenv("WMLIB_THREADS", "1")
+    monkeypatch.setitem(EXPERIMENTS, "small", TINY)
+
+
+def test_results_are_written_once_and_can_be_read(tmp_path, monkeypatch):
+    out = tmp_path / "deep" / "results"
+    lines = experiments.run("small", out)
+    assert [line["seed"] for line in lines] == [0, 4]
+    stored = (out / "small.jsonl").read_text()
+    assert [json.loads(line) for line in stored.splitlines()] == lines
+    for line in lines:
+        assert line["env"] == "wmlib/Curtain-v0" and line["eval_episodes"] == 3
+        assert line["steps"] >= 72 and line["updates"] > 0 and line["wall_seconds"] > 0
+        assert line["command"] == "python -m wmlib experiment small" and "run" not in line
+        assert {"date", "machine", "torch"} <= line.keys()
+    curve = read_metrics(out / "small.csv")
+    for line in lines:
+        mine = curve["seed"] == line["seed"]
+        assert curve["steps"][mine].max() == line["steps"]
+        assert (np.diff(curve["steps"][mine]) >= 0).all()
+        assert np.isfinite(curve["eval_return"][mine]).sum() == 2  # at 36 and at 72
+    written = (out / "small.csv").read_bytes()
+    monkeypatch.setattr(wmlib, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert experiments.run("small", out) == lines
+    assert (out / "small.csv").read_bytes() == written
+    assert (out / "small.jsonl").read_text() == stored
+    assert sorted(p.name for p in out.iterdir()) == ["small.csv", "small.jsonl"]
+
+
+def test_only_the_missing_seeds_are_run(tmp_path, monkeypatch):
+    tmp_path.joinpath("small.jsonl").write_text('{"seed": 0}\n')
+    monkeypatch.setattr(experiments, "one", lambda spec, seed, folder: {"seed": seed})
+    monkeypatch.setattr(experiments, "_append_curve", lambda *_: None)
+    lines = experiments.run("small", tmp_path)
+    assert [line["seed"] for line in lines] == [0, 4]
+
+
+def test_the_settings_of_an_experiment_reach_the_run(tmp_path, monkeypatch):
+    asked = []
+
+    def train(agent, env, *args, **kwargs):
+        asked.append((agent.config, env.spec, args, kwargs))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(wmlib, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run("small", tmp_path)
+    (config, spec, (steps, *_), kwargs), = asked  # fmt: skip
+    assert config == wmlib.preset("tiny", **CHANGES)
+    assert spec["kwargs"] == {"p": 0.75} and spec["num_envs"] == 4 and steps == 72
+    assert kwargs == {"eval_every": 36, "eval_episodes": 3, "curve_episodes": 2}
+
+
+@pytest.mark.parametrize("minutes", [None, 5])
+def test_an_interrupted_run_is_not_stored(minutes, tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "small", Spec(
+        "wmlib/Curtain-v0", (0,), steps=72, minutes=minutes, changes=CHANGES, episodes=1,
+    ))  # fmt: skip
+    stopped = contextlib.nullcontext([2])
+    monkeypatch.setattr("wmlib.trainer.interruptible", lambda: stopped)
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run("small", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_used_up_its_minutes_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "small", Spec(
+        "wmlib/Curtain-v0", (0,), minutes=0.002, changes=CHANGES, episodes=1,
+    ))  # fmt: skip
+    (line,) = experiments.run("small", tmp_path)
+    assert line["steps"] > 0
+
+
+def test_an_unknown_experiment_is_told(tmp_path):
+    with pytest.raises(BadInput) as caught:
+        experiments.run("alchemy", tmp_path / "out")
+    assert all(name in str(caught.value) for name in ("alchemy", *EXPERIMENTS))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_way_is_told(tmp_path):
+    (tmp_path / "out").write_text("keep")
+    with pytest.raises(BadInput, match="out"):
+        experiments.run("small", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_can_be_built(name):
+    spec = EXPERIMENTS[name]
+    config = wmlib.preset(spec.preset, **spec.changes)
+    env = wmlib.make_env(spec.env, 1, 0, **spec.env_args)
+    wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+    assert spec.steps or spec.minutes
+    assert len(set(spec.seeds)) == len(spec.seeds) > 0
+    env.close()

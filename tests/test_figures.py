@@ -1,0 +1,180 @@
+"""Pictures: sizes, and the colours that say what is real (slate) and what is imagined (amber)."""
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor
+
+import wmlib
+from wmlib.checkpoint import describe_agent
+from wmlib.errors import BadInput
+from wmlib.figures import (
+    AMBER,
+    PAPER,
+    SLATE,
+    dream_frames,
+    film_strip,
+    learning_curve,
+    picture,
+    write_dream,
+)
+
+matplotlib.use("Agg")
+
+SIDE, GAP, LEFT, TOP = 32, 6, 110, 22
+SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
+
+
+def rgb(color):
+    return ImageColor.getrgb(color)
+
+
+def make_agent(env_id="wmlib/Curtain-v0", **settings):
+    torch.manual_seed(0)
+    env = wmlib.make_env(env_id, **settings)
+    config = wmlib.preset("tiny", **SMALL)
+    agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+    return agent, env.spec
+
+
+# ---------------------------------------------------------------- film strips
+
+
+def test_a_picture_keeps_colours_and_repeats_grey():
+    colors = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    big = np.asarray(picture(colors, 8))
+    assert big.shape == (8, 8, 3)
+    np.testing.assert_array_equal(big[::4, ::4], colors)
+    grey = np.array([[[0.0], [1.0]], [[0.5], [2.0]]])
+    np.testing.assert_array_equal(np.asarray(picture(grey, 2))[..., 1], [[0, 255], [127, 255]])
+    np.testing.assert_array_equal(np.asarray(picture(np.dstack([colors, grey[..., :1]
+                                  .astype(np.uint8)]), 2)), colors)  # fmt: skip
+
+
+def test_a_film_strip_frames_every_picture_in_its_colour():
+    black = np.zeros((3, 16, 16, 1), np.uint8)
+    white = np.ones((2, 16, 16, 3))
+    strip = film_strip([black, white], ["real", "dream"], [SLATE, [SLATE, AMBER]], SIDE)
+    assert strip.size == (LEFT + 3 * (SIDE + GAP) + GAP, TOP + 2 * (SIDE + GAP) + GAP)
+    wanted = {(0, 0): (SLATE, 0), (0, 1): (SLATE, 0), (0, 2): (SLATE, 0)}
+    wanted |= {(1, 0): (SLATE, 255), (1, 1): (AMBER, 255)}
+    for (i, t), (edge, inside) in wanted.items():
+        x, y = LEFT + t * (SIDE + GAP), TOP + i * (SIDE + GAP)
+        for corner in ((x - 1, y - 1), (x + SIDE, y + SIDE), (x - 3, y + SIDE // 2)):
+            assert strip.getpixel(corner) == rgb(edge), (i, t, corner)
+        for corner in ((x, y), (x + SIDE - 1, y + SIDE - 1)):
+            assert strip.getpixel(corner) == (inside,) * 3, (i, t, corner)
+    x, y = LEFT + 2 * (SIDE + GAP), TOP + SIDE + GAP  # the shorter film has no third frame
+    assert strip.getpixel((x, y)) == rgb(PAPER)
+
+
+def test_every_film_needs_a_label_and_a_colour():
+    film = np.zeros((1, 16, 16, 1), np.uint8)
+    with pytest.raises(ValueError):
+        film_strip([film, film], ["one"], [SLATE, AMBER])
+
+
+# ---------------------------------------------------------------- curves
+
+
+def test_a_learning_curve_shows_what_is_known_and_the_levels():
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots()
+    steps, returns = np.array([0.0, 10, 20, 30]), np.array([1.0, np.nan, 3, 4])
+    learning_curve(ax, steps, returns, "agent", {"optimal": 5.0}, color=AMBER)
+    curve, level = ax.lines
+    np.testing.assert_array_equal(curve.get_xydata(), [[0, 1], [20, 3], [30, 4]])
+    assert (curve.get_label(), curve.get_color()) == ("agent", AMBER)
+    assert list(level.get_ydata()) == [5.0, 5.0]
+    assert [text.get_text() for text in ax.texts] == ["optimal"]
+    assert ax.get_xlabel() and ax.get_ylabel()
+    plt.close(figure)
+
+
+# ---------------------------------------------------------------- dreams
+
+
+def test_eyes_open_after_every_reset_and_then_close():
+    agent, spec = make_agent()  # episodes of 8 rows
+    real, model, dreamt, shown = dream_frames(agent, spec, 3, 20, 0)
+    assert dreamt == ([False] * 3 + [True] * 5) * 3
+    assert len(real) == len(model) == len(shown) == 24 and shown == [None] * 24
+    assert real[0].shape == model[0].shape == (16, 16, 1)
+    agent, spec = make_agent("Pendulum-v1")  # episodes far longer than the stretches
+    real, model, dreamt, shown = dream_frames(agent, spec, 2, 4, 0)
+    assert dreamt == [False, False, True, True, True, True] * 2
+    assert real[0].shape == model[0].shape == (3,) and shown[0].ndim == 3
+
+
+def test_with_eyes_closed_what_happens_is_not_seen():
+    agent, spec = make_agent()
+    dream = dream_frames(agent, spec, 1, 7, 0)
+    with torch.no_grad():  # what the encoder says of an image no longer matters, but for the first
+        for parameter in agent.world.encoder.parameters():
+            parameter.add_(1.0)
+    other = dream_frames(agent, spec, 1, 7, 0)
+    assert any((a != b).any() for a, b in zip(dream[1], other[1], strict=True))
+    seen = []
+    encoder = agent.world.encoder
+    hook = encoder.register_forward_hook(lambda *_: torch.zeros_like(seen.append(_[2]) or _[2]))
+    blind = dream_frames(agent, spec, 1, 7, 0)
+    hook.remove()
+    assert len(seen) == 24 and len(blind[0]) == 24
+
+
+def test_dreams_are_repeatable_and_leave_the_random_state_alone():
+    agent, spec = make_agent()
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = dream_frames(agent, spec, 2, 3, 0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, other = dream_frames(agent, spec, 2, 3, 0), dream_frames(agent, spec, 2, 3, 1)
+    for a, b in zip(first[0] + first[1], again[0] + again[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != b).any() for a, b in zip(first[0], other[0], strict=False))
+
+
+def test_a_written_dream_is_slate_where_real_and_amber_where_dreamt(tmp_path):
+    agent, spec = make_agent()
+    count = write_dream(agent, spec, tmp_path / "dream.gif", 2, 3)
+    assert count == 10
+    edges = []
+    with Image.open(tmp_path / "dream.gif") as gif:
+        assert gif.size == (204, 408)
+        for frame in range(gif.n_frames):
+            gif.seek(frame)
+            picture = gif.convert("RGB")
+            for _ in range(gif.info["duration"] // 250):
+                edges.append([np.array(picture.getpixel((100, y)), int) for y in (2, 405)])
+    assert len(edges) == count
+    for t, (upper, lower) in enumerate(edges):
+        wanted = AMBER if t % 5 >= 2 else SLATE
+        assert abs(upper - rgb(SLATE)).max() <= 8, t  # a GIF has 256 colours
+        assert abs(lower - rgb(wanted)).max() <= 8, t
+
+
+@pytest.mark.parametrize(
+    ("name", "context", "horizon"),
+    [
+        ("dream.png", 1, 1),
+        ("dream", 1, 1),
+        ("no/dream.gif", 1, 1),
+        ("a.gif", 0, 1),
+        ("a.gif", 1, 0),
+    ],
+)
+def test_a_dream_that_cannot_be_written_is_told(name, context, horizon, tmp_path):
+    agent, spec = make_agent()
+    with pytest.raises(BadInput) as caught:
+        write_dream(agent, spec, tmp_path / name, context, horizon)
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_dreams_only_of_its_own_world(tmp_path):
+    agent, _ = make_agent()
+    spec = describe_agent(*make_agent("CartPole-v1"), 0)["env"]
+    with pytest.raises(BadInput, match="was built for"):
+        write_dream(agent, spec, tmp_path / "dream.gif", 1, 1)

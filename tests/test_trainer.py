@@ -1,0 +1,677 @@
+"""The loop: what is counted, what is owed, what is told, and that an interruption changes nothing.
+
+Credit is a multiple of a power of two in every test, so it is compared exactly.
+"""
+
+import itertools
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import wmlib
+from wmlib.checkpoint import checkpoints
+from wmlib.envs.make import RowEnv
+from wmlib.errors import BadInput
+from wmlib.trainer import COLUMNS, Trainer, evaluate, forget_after, read_metrics, write_metrics
+
+SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
+SMALL |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=16, warmup=2)
+SMALL |= dict(random_steps=0, model_updates=0)  # updates owed per 4 steps: 4 * 16 / (4 * 8) = 2
+
+PIXELS = {"pixels": True, "size": 32}
+WORLDS = {
+    "curtain": ("wmlib/Curtain-v0", {}, {}),
+    "cartpole": ("CartPole-v1", {}, {}),
+    "pendulum": ("Pendulum-v1", {}, {}),
+    "pixels": ("CartPole-v1", PIXELS, {"coder": "strided", "likelihood": "mse"}),
+    "curtain_latents": ("wmlib/Curtain-v0", {}, {"stored_latents": True}),
+    "cartpole_latents": ("CartPole-v1", {}, {"stored_latents": True}),
+    "pendulum_latents": ("Pendulum-v1", {}, {"stored_latents": True}),
+}
+
+
+class Steady(gym.Env):
+    """Episodes of `length` steps, each paying `pay`; counts its steps and keeps its actions."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gym.spaces.Discrete(3)
+
+    def __init__(self, length=5, pay=1.0):
+        self.length, self.pay, self.actions = length, pay, []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        assert self.time < self.length, "stepped after the end"
+        self.time += 1
+        self.actions.append(int(action))
+        return self._obs(), self.pay, self.time == self.length, False, {}
+
+    def _obs(self):
+        return np.array([self.time, self.length], np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def register():
+    gym.register("test/Steady-v0", entry_point=Steady)
+    yield
+    del gym.registry["test/Steady-v0"]
+
+
+def steady_env(lengths, pays, mode=AutoresetMode.NEXT_STEP):
+    makers = [lambda x=x: Steady(*x) for x in zip(lengths, pays, strict=True)]
+    return RowEnv(SyncVectorEnv(makers, autoreset_mode=mode))
+
+
+def make_agent(env, seed=0, **changes):
+    torch.manual_seed(seed)
+    config = wmlib.preset("tiny", **{**SMALL, "num_envs": env.num_envs, **changes})
+    return wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+
+
+def make_trainer(env="CartPole-v1", out=None, seed=0, settings=None, **changes):
+    """Build a trainer with everything new; `env` is an id or a RowEnv."""
+    wmlib.seed_everything(seed)
+    if isinstance(env, str):
+        env = wmlib.make_env(env, 4, seed, **(settings or {}))
+    return Trainer(make_agent(env, seed, **changes), env, seed, out)
+
+
+def ticks(trainer, count):
+    for _ in range(count):
+        trainer.tick()
+    return trainer
+
+
+def flat(tree, prefix=""):
+    """Nested dicts -> {path: leaf}, tensors as arrays."""
+    if isinstance(tree, dict):
+        return {k: v for n, sub in tree.items() for k, v in flat(sub, f"{prefix}{n}/").items()}
+    return {prefix: tree.numpy() if isinstance(tree, torch.Tensor) else tree}
+
+
+def everything(trainer):
+    """All that a run consists of: weights, moments, replay, worlds, random states, next action."""
+    state = {"agent": trainer.agent.state_dict(), **trainer.state_dict()}
+    del state["seconds"]
+    found = {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in flat(state).items()}
+    with torch.random.fork_rng(devices=[]):
+        row = trainer.row
+        action, memory = trainer.agent.act(row.obs, row.is_first, trainer.memory)
+    return found | {"next action": action, "next h": memory.state.h.numpy()}
+
+
+def assert_identical(found, wanted):
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if isinstance(value, np.ndarray):
+            assert found[name].dtype == value.dtype, name
+            assert found[name].tobytes() == value.tobytes(), name
+        else:
+            assert found[name] == value, name
+
+
+def fake_clock(monkeypatch, seconds):
+    """Replace the trainer's clock with one that advances at every look."""
+    clock = itertools.count(0, seconds)
+    monkeypatch.setattr("wmlib.trainer.time", SimpleNamespace(monotonic=lambda: next(clock)))
+
+
+# ---------------------------------------------------------------- collecting
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_steps_count_real_transitions_and_every_row_is_stored_once(mode):
+    env = steady_env([1, 3, 4], [1.0, 1.0, 1.0], mode)
+    trainer = make_trainer(env, ratio=1e-6)
+    ticks(trainer, 25)
+    worlds = env.vec.envs
+    assert trainer.steps == sum(len(world.actions) for world in worlds)
+    for i, world in enumerate(worlds):
+        rows = trainer.replay.written[i]
+        data = {name: array[i, :rows] for name, array in trainer.replay.data.items()}
+        period = world.length + 1
+        expected = np.arange(rows) % period
+        np.testing.assert_array_equal(data["obs"][:, 0], expected)
+        np.testing.assert_array_equal(data["is_last"], expected == world.length)
+        np.testing.assert_array_equal(data["reward"], expected > 0)
+        # the action of a row is the one the world got at that row; a last row has none
+        np.testing.assert_array_equal(
+            data["action"][~data["is_last"]], world.actions[: (~data["is_last"]).sum()]
+        )
+        assert not data["action"][data["is_last"]].any()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_scores_are_whole_episodes_returns(mode):
+    env = steady_env([2, 5], [1.0, 10.0], mode)
+    trainer = ticks(make_trainer(env, ratio=1e-6), 12)
+    both = mode is AutoresetMode.NEXT_STEP  # there every reset takes a step of its own
+    assert sorted(trainer.scores) == [2.0] * (4 if both else 6) + [50.0] * 2
+    assert trainer.episodes == len(trainer.scores)
+
+
+def test_random_steps_never_ask_the_agent_and_owe_nothing(monkeypatch):
+    trainer = make_trainer("Pendulum-v1", random_steps=80)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.agent, "act", lambda *_: pytest.fail("asked the agent"))
+        ticks(trainer, 20)
+    assert (trainer.steps, trainer.updates, trainer.credit) == (80, 0, 0)
+    actions = trainer.replay.data["action"][:, :20]
+    assert -1 <= actions.min() < -0.5 and 0.5 < actions.max() <= 1
+    asked = []
+    act = trainer.agent.act
+    monkeypatch.setattr(trainer.agent, "act", lambda *a: asked.append(1) or act(*a))
+    trainer.tick()
+    assert asked and trainer.credit == 2
+
+
+def test_the_stored_latent_of_a_row_is_the_state_after_seeing_it():
+    trainer = make_trainer("Pendulum-v1", stored_latents=True)
+    for k in range(5):
+        trainer.tick()
+        state = trainer.memory.state
+        data = trainer.replay.data
+        np.testing.assert_array_equal(data["deter"][:, k], state.h.numpy().astype(np.float16))
+        np.testing.assert_array_equal(data["stoch"][:, k], state.z.argmax(-1).numpy())
+
+
+def test_learning_refreshes_the_stored_latents_of_the_sampled_rows(monkeypatch):
+    trainer = ticks(make_trainer("Pendulum-v1", stored_latents=True), 16)
+    assert trainer.updates == 0 and trainer.ready
+    samples, states = [], []
+    sample, update = trainer.replay.sample, trainer.agent.update
+
+    def noted_update(*args):
+        metrics, state = update(*args)
+        states.append(state)
+        return metrics, state
+
+    monkeypatch.setattr(
+        trainer.replay, "sample", lambda n: samples.append(sample(n)) or samples[-1]
+    )
+    monkeypatch.setattr(trainer.agent, "update", noted_update)
+    trainer.learn()
+    env, place = np.divmod(samples[0]["index"], trainer.replay.capacity)
+    stored = trainer.replay.data["deter"][env, place]
+    fresh = states[0].h.numpy().astype(np.float16)
+    # a row drawn twice holds the later of its states
+    last = {key: i for i, key in enumerate(zip(env.ravel(), place.ravel(), strict=True))}
+    keep = sorted(last.values())
+    np.testing.assert_array_equal(stored.reshape(-1, 16)[keep], fresh.reshape(-1, 16)[keep])
+
+
+# ---------------------------------------------------------------- owing
+
+
+@pytest.mark.parametrize("ratio", [16, 3, 0.25, 40])
+def test_updates_owed_follow_the_ratio_exactly(ratio):
+    # 4 rings of r rows hold 4 (r - 7) windows of 8: enough for 4 * 8 of them from the 15th row on
+    trainer = make_trainer("Pendulum-v1", ratio=ratio)
+    ticks(trainer, 14)
+    assert (trainer.steps, trainer.updates, trainer.credit) == (56, 0, 0)
+    trainer.run(4 * 20, progress=False)
+    owed = (20 - 14) * 4 * ratio / (4 * 8)
+    assert trainer.steps == 80
+    assert trainer.updates == int(owed) and trainer.credit == owed - int(owed)
+
+
+def test_last_rows_owe_nothing():
+    # of the 4 rows of an episode of 3 steps, 3 are followed by a step
+    trainer = make_trainer(steady_env([3, 3, 3, 3], [1.0] * 4), ratio=2)
+    ticks(trainer, 14)
+    before, rows = trainer.steps, 14
+    while trainer.updates + trainer.credit < 3:
+        trainer.tick()
+    rows = int(trainer.replay.written[0])
+    assert trainer.steps == 4 * (rows - rows // 4)
+    assert trainer.updates + trainer.credit == (trainer.steps - before) * 2 / 32
+
+
+def test_model_updates_come_first_and_teach_only_the_world_model(monkeypatch):
+    trainer = make_trainer("Pendulum-v1", random_steps=72, model_updates=3)
+    update, log = trainer.agent.update, []
+
+    def noted(batch, start, behaviour):
+        log.append((trainer.steps, behaviour))
+        return update(batch, start, behaviour)
+
+    def weights(part):
+        return [p.detach().clone() for p in part.parameters()]
+
+    monkeypatch.setattr(trainer.agent, "update", noted)
+    world, actor = weights(trainer.agent.world), weights(trainer.agent.actor)
+    while trainer.updates < 3:
+        trainer.tick()
+    assert log == [(72, False)] * 3
+    assert all(map(torch.equal, actor, weights(trainer.agent.actor)))
+    assert not all(map(torch.equal, world, weights(trainer.agent.world)))
+    trainer.run(80, progress=False)
+    assert log[3:] == [(76, True)] * 2 + [(80, True)] * 2
+    assert not all(map(torch.equal, actor, weights(trainer.agent.actor)))
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_kind_of_world_can_be_trained_in(name):
+    env_id, settings, changes = WORLDS[name]
+    trainer = make_trainer(env_id, settings=settings, random_steps=20, model_updates=1, **changes)
+    before = [p.detach().clone() for p in trainer.agent.parameters()]
+    assert trainer.run(64, progress=False) is False
+    assert trainer.steps >= 64 and trainer.updates > 2
+    after = list(trainer.agent.parameters())
+    assert all(torch.isfinite(p).all() for p in after)
+    moved = [n for (n, p), q in zip(trainer.agent.named_parameters(), before, strict=True)
+             if not torch.equal(p, q)]  # fmt: skip
+    for part in ("world.encoder", "world.rssm", "world.decoder", "actor", "critic.slow"):
+        assert any(n.startswith(part) for n in moved), part
+    test = wmlib.make_env(env_id, 2, 0, **{**settings, "size": 32})
+    assert np.isfinite(evaluate(trainer.agent, test, 2)).all()
+
+
+def test_a_same_step_vector_environment_can_be_trained_in():
+    env = steady_env([2, 5, 3, 7], [1.0] * 4, AutoresetMode.SAME_STEP)
+    trainer = make_trainer(env)
+    trainer.run(80, progress=False)
+    assert trainer.steps == 80 and trainer.updates > 10
+    assert set(trainer.scores) == {2.0, 5.0, 3.0, 7.0}
+
+
+def test_train_says_what_it_did(tmp_path):
+    env = wmlib.make_env("test/Steady-v0", 4, 0, length=5, pay=2.0)
+    agent = make_agent(env)
+    result = wmlib.train(agent, env, 70, tmp_path / "run", seed=3, eval_episodes=6, progress=False)
+    assert (result.env, result.preset, result.seed) == ("test/Steady-v0", "tiny", 3)
+    assert (result.eval_return_mean, result.eval_return_std, result.eval_episodes) == (10.0, 0, 6)
+    # rows 15 to 21 owe; of 21 rows 3 or 4 are last ones
+    assert result.steps == 4 * 18 and result.updates > 0
+    assert result.run == str(tmp_path / "run") and result.device == "cpu"
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "run.json", "metrics.csv", "checkpoints",
+    }  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path):
+    runs = [everything(ticks(make_trainer("CartPole-v1"), 40)) for _ in range(2)]
+    assert_identical(*runs)
+    other = everything(ticks(make_trainer("CartPole-v1", seed=1), 40))
+    assert any(
+        isinstance(v, np.ndarray) and v.tobytes() != other[k].tobytes() for k, v in runs[0].items()
+    )
+
+
+def test_a_run_without_directory_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = make_trainer("CartPole-v1")
+    trainer.run(8, progress=False)
+    assert trainer.save() is None and list(tmp_path.iterdir()) == []
+
+
+def test_the_minutes_limit_ends_a_run(monkeypatch):
+    trainer = make_trainer("CartPole-v1", ratio=1e-6)
+    fake_clock(monkeypatch, 1.0)
+    trainer.run(minutes=1, progress=False)
+    assert 0 < trainer.steps <= 4 * 60 and 60 <= trainer.seconds <= 61
+
+
+def test_minutes_count_from_now_and_seconds_in_all(monkeypatch):
+    trainer = make_trainer("CartPole-v1", ratio=1e-6)
+    fake_clock(monkeypatch, 1.0)
+    for seconds in (60, 120):
+        trainer.run(minutes=1, progress=False)
+        assert seconds <= trainer.seconds <= seconds + 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"steps": None},
+        {"steps": -1},
+        {"minutes": -0.5},
+        {"minutes": float("nan")},
+        {"eval_every": -5},
+        {"eval_episodes": 0},
+        {"curve_episodes": 0},
+        {"resume": True},
+    ],
+)
+def test_nonsense_is_refused_before_training(wrong, tmp_path):
+    env = wmlib.make_env("CartPole-v1", 4, 0)
+    with pytest.raises(BadInput) as caught:
+        wmlib.train(make_agent(env), env, **{"steps": 8, "progress": False, **wrong})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_evaluated_is_refused_before_training(tmp_path, monkeypatch):
+    env = steady_env([2], [1.0])  # of no registered id: no second one can be made
+    monkeypatch.setattr(Trainer, "tick", lambda _: pytest.fail("trained"))
+    with pytest.raises(BadInput):
+        wmlib.train(make_agent(env), env, 8, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("in_the_way", ["directory", "file", "below a file"])
+def test_a_directory_in_use_is_refused_and_left_alone(in_the_way, tmp_path):
+    out = tmp_path / "run"
+    if in_the_way == "directory":
+        out.mkdir()
+        (out / "mine.txt").write_text("keep")
+    else:
+        out.write_text("keep")
+        out = out / "deeper" if in_the_way == "below a file" else out
+    env = wmlib.make_env("CartPole-v1", 4, 0)
+    with pytest.raises(BadInput, match="run"):
+        wmlib.train(make_agent(env), env, 8, out, progress=False)
+    kept = tmp_path / "run" / "mine.txt" if in_the_way == "directory" else tmp_path / "run"
+    assert kept.read_text() == "keep" and len(list(tmp_path.rglob("*"))) <= 2
+
+
+def test_spaces_that_do_not_fit_are_refused():
+    agent = make_agent(wmlib.make_env("CartPole-v1", 4))
+    env = wmlib.make_env("Pendulum-v1", 4)
+    for call in (
+        lambda: Trainer(agent, env),
+        lambda: evaluate(agent, env),
+        lambda: wmlib.play(agent, env, 3),
+    ):
+        with pytest.raises(BadInput, match="was built for"):
+            call()
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_every_environment_plays_the_same_number_of_episodes(mode, greedy):
+    env = steady_env([1, 9, 4], [1.0, 10.0, 0.5], mode)
+    returns = evaluate(make_agent(env), env, 6, greedy)
+    np.testing.assert_array_equal(returns, [1, 90, 2, 1, 90, 2])
+    np.testing.assert_array_equal(evaluate(make_agent(env), env, 5, greedy), [1, 90, 2, 1, 90])
+    np.testing.assert_array_equal(evaluate(make_agent(env), env, 2, greedy), [1, 90])
+
+
+def test_evaluation_is_repeatable_and_depends_on_its_seed():
+    env = wmlib.make_env("CartPole-v1", 3, 0)
+    agent = make_agent(env)
+    torch.manual_seed(1)
+    first = evaluate(agent, env, 9)
+    torch.manual_seed(2)
+    again = evaluate(agent, wmlib.make_env("CartPole-v1", 3, 77), 9)
+    np.testing.assert_array_equal(first, again)
+    assert (evaluate(agent, env, 9, seed=5) != first).any()
+
+
+def test_mode_takes_the_likeliest_action_and_sampling_draws():
+    env = wmlib.make_env("CartPole-v1", 6, 0)
+    agent = make_agent(env)
+    with torch.no_grad():
+        agent.actor.out.bias.copy_(torch.tensor([0.0, 1.0]))
+    for greedy, mixed in ((True, False), (False, True)):
+        told = wmlib.play(agent, env, 6, mode=greedy)
+        assert (told["action"][~told["is_last"]] == 0).any() == mixed
+
+
+def random_states():
+    legacy = np.random.get_state()  # noqa: NPY002 - the global state is what must not change
+    return torch.get_rng_state().tolist(), legacy[1].tolist(), legacy[2], random.getstate()
+
+
+@pytest.mark.parametrize("call", ["evaluate", "play"])
+def test_looking_on_leaves_weights_and_global_random_state_alone(call):
+    env = wmlib.make_env("CartPole-v1", 2, 0)
+    agent = make_agent(env)
+    weights = {k: v.clone() for k, v in agent.state_dict().items()}
+    before = random_states()
+    evaluate(agent, env, 3) if call == "evaluate" else wmlib.play(agent, env, 5)
+    assert random_states() == before
+    assert all(torch.equal(v, weights[k]) for k, v in agent.state_dict().items())
+
+
+def test_play_tells_rows_as_replay_would():
+    env = steady_env([2, 3], [1.0, 2.0])
+    told = wmlib.play(make_agent(env), env, 7)
+    np.testing.assert_array_equal(told["obs"][0, :, 0], [0, 1, 2, 0, 1, 2, 0])
+    np.testing.assert_array_equal(told["reward"], [[0, 1, 1, 0, 1, 1, 0], [0, 2, 2, 2, 0, 2, 2]])
+    np.testing.assert_array_equal(told["is_first"][0], [1, 0, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(told["is_last"][1], [0, 0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(told["is_terminal"], told["is_last"])
+    np.testing.assert_array_equal(told["prev_action"][:, 1:], told["action"][:, :-1])
+    assert not told["prev_action"][:, 0].any() and not told["action"][told["is_last"]].any()
+    for i, world in enumerate(env.vec.envs):
+        actions = told["action"][i, :-1][~told["is_last"][i, :-1]]
+        np.testing.assert_array_equal(actions, world.actions[: len(actions)])
+
+
+# ---------------------------------------------------------------- what one sees
+
+
+def test_metrics_are_readable_and_monotone(tmp_path, monkeypatch):
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    fake_clock(monkeypatch, 1.0)
+    seen = []
+    trainer.run(96, eval_every=40, eval_episodes=2, progress=False,
+                on_log=lambda t, line: seen.append((t.steps, line)))  # fmt: skip
+    metrics = read_metrics(tmp_path / "metrics.csv")
+    assert list(metrics) == COLUMNS
+    assert len(seen) + 1 == len(metrics["steps"]) > 5  # one line more at the end
+    for name in ("steps", "updates", "seconds", "episodes"):
+        assert (np.diff(metrics[name]) >= 0).all(), name
+    assert metrics["steps"][-1] == trainer.steps and metrics["updates"][-1] == trainer.updates
+    for k, (steps, line) in enumerate(seen):
+        assert steps == line["steps"] == metrics["steps"][k]
+    learned = metrics["updates"] > np.concatenate([[0], metrics["updates"][:-1]])
+    for name in ("rec", "rew", "con", "dyn", "rep", "kl", "policy", "value", "repval", "entropy"):
+        np.testing.assert_array_equal(np.isfinite(metrics[name]), learned, err_msg=name)
+
+
+@pytest.mark.parametrize("pace", [0.001, 3.0])  # of the clock: few lines, or one after every tick
+def test_every_evaluation_that_is_due_takes_place(pace, tmp_path, monkeypatch):
+    trainer = make_trainer("Pendulum-v1", tmp_path, ratio=24)
+    monkeypatch.setattr(trainer, "eval_return", lambda episodes: float(episodes))
+    fake_clock(monkeypatch, pace)
+    trainer.run(120, eval_every=20, eval_episodes=7, progress=False)
+    metrics = read_metrics(tmp_path / "metrics.csv")
+    evaluated = np.isfinite(metrics["eval_return"])
+    np.testing.assert_array_equal(metrics["steps"][evaluated], [20, 40, 60, 80, 100, 120])
+    assert (metrics["eval_return"][evaluated] == 7).all()
+
+
+def test_evaluating_on_the_way_changes_nothing_but_the_file(tmp_path):
+    quiet, curious = (make_trainer("CartPole-v1", tmp_path / n) for n in ("quiet", "curious"))
+    for trainer, every in ((quiet, 0), (curious, 16)):
+        wmlib.seed_everything(0)
+        trainer.run(80, eval_every=every, eval_episodes=3, progress=False)
+    assert_identical(everything(curious), everything(quiet))
+
+
+def test_a_log_line_is_the_mean_since_the_last_one():
+    trainer = make_trainer("CartPole-v1")
+    trainer.recent = [{"rec": torch.tensor(1.0)}, {"rec": torch.tensor(4.0), "kl": torch.ones(())}]
+    line = trainer.log()
+    assert (line["rec"], line["kl"]) == (2.5, 1.0)
+    assert "rec" not in trainer.log()
+
+
+def test_lines_after_a_checkpoint_are_forgotten(tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_metrics(path, [{"steps": k, "updates": 2 * k, "rec": k / 3} for k in (10, 20, 30)])
+    with open(path, "a") as file:
+        file.write("4")  # a line that was being written when the run was killed
+    forget_after(path, 20)
+    metrics = read_metrics(path)
+    np.testing.assert_array_equal(metrics["steps"][:2], [10, 20])
+    np.testing.assert_array_equal(metrics["updates"][:2], [20, 40])
+    assert 30 not in metrics["steps"] and [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_an_empty_metrics_file_is_no_obstacle(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("")
+    forget_after(path, 20)
+    assert len(read_metrics(path)["steps"]) == 0
+    write_metrics(path, [{"steps": 1}])
+    np.testing.assert_array_equal(read_metrics(path)["steps"], [1])
+
+
+# ---------------------------------------------------------------- interruption
+
+
+def resumed(tmp_path, name, stop, total):
+    """Ticks until `stop`, save, everything anew, resume, ticks until `total`."""
+    env_id, settings, changes = WORLDS[name]
+    changes = {**changes, "random_steps": 30, "model_updates": 2, "ratio": 13}
+    first = make_trainer(env_id, tmp_path, settings=settings, **changes)
+    ticks(first, stop).save()
+    again = make_trainer(env_id, tmp_path, seed=99, settings=settings, **changes)
+    again.resume()
+    assert_identical(everything(again), everything(first))
+    return ticks(again, total - stop)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    """World -> everything after 40 ticks without interruption (computed once)."""
+    known = {}
+
+    def compute(name):
+        if name not in known:
+            env_id, settings, changes = WORLDS[name]
+            changes = {**changes, "random_steps": 30, "model_updates": 2, "ratio": 13}
+            trainer = ticks(make_trainer(env_id, settings=settings, **changes), 40)
+            assert trainer.updates > 8 and trainer.credit > 0
+            known[name] = everything(trainer)
+        return known[name]
+
+    return compute
+
+
+STOPS = [(name, stop) for name in WORLDS for stop in (16, 29)]  # between model updates, later
+STOPS += [("curtain_latents", 3), ("pendulum", 3)]  # during random play
+
+
+@pytest.mark.parametrize(("name", "stop"), STOPS)
+def test_a_resumed_run_is_bit_identical(name, stop, tmp_path, uninterrupted):
+    assert_identical(everything(resumed(tmp_path, name, stop, 40)), uninterrupted(name))
+
+
+def test_run_save_resume_run_equals_one_run(tmp_path):
+    def run(trainer, steps):
+        trainer.run(steps, progress=False)
+        return trainer
+
+    whole = run(make_trainer("CartPole-v1", tmp_path / "whole", ratio=13), 91)
+    run(make_trainer("CartPole-v1", tmp_path / "parts", ratio=13), 47)
+    for steps in (70, 91):
+        part = make_trainer("CartPole-v1", tmp_path / "parts", seed=5, ratio=13)
+        part.resume()
+        run(part, steps)
+    assert_identical(everything(part), everything(whole))
+    steps = [read_metrics(tmp_path / n / "metrics.csv")["steps"] for n in ("whole", "parts")]
+    assert steps[0][-1] == steps[1][-1] and (np.diff(steps[1]) > 0).all()
+
+
+def test_saving_does_not_disturb(tmp_path, monkeypatch):
+    quiet, busy = (make_trainer("CartPole-v1", tmp_path / n) for n in ("quiet", "busy"))
+    for trainer, seconds in ((quiet, 1e9), (busy, -1.0)):
+        wmlib.seed_everything(0)
+        trainer.run(72, save_seconds=seconds, progress=False)
+    assert_identical(everything(busy), everything(quiet))
+
+
+def test_a_world_that_cannot_be_rewound_goes_on_with_fresh_episodes(tmp_path):
+    def make():
+        return make_trainer(steady_env([6, 9], [1.0, 1.0]), tmp_path, ratio=1e-6)
+
+    first = ticks(make(), 4)
+    first.save()
+    again = make()
+    again.resume()
+    assert again.steps == first.steps
+    ticks(again, 20)
+    assert set(again.scores) == {6.0, 9.0}  # nothing of the abandoned episodes is counted
+
+
+KILLED = """
+    import sys, torch, wmlib
+    from wmlib.trainer import Trainer
+    torch.set_num_threads(int(sys.argv[2]))
+    wmlib.seed_everything(0)
+    env = wmlib.make_env("CartPole-v1", 4, 0)
+    torch.manual_seed(0)
+    config = wmlib.preset("tiny", **{changes})
+    agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+    Trainer(agent, env, 0, sys.argv[1]).run(10**9, save_seconds=-1.0, progress=False)
+"""
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+    script = textwrap.dedent(KILLED).replace("{changes}", repr(SMALL))
+    threads = str(torch.get_num_threads())
+    child = subprocess.Popen([sys.executable, "-c", script, str(tmp_path), threads])
+    try:
+        for _ in range(6000):
+            if len(checkpoints(tmp_path)) > 1 or child.poll() is not None:
+                break
+            time.sleep(0.01)
+    finally:
+        child.kill()  # SIGKILL: no goodbye, perhaps in the middle of writing
+        child.wait()
+    resumed = make_trainer("CartPole-v1", tmp_path, seed=7)
+    resumed.resume()
+    goal = resumed.steps + 70
+    resumed.run(goal, progress=False)
+    whole = make_trainer("CartPole-v1")
+    whole.run(goal, progress=False)
+    assert whole.updates > 2
+    assert_identical(everything(resumed), everything(whole))
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+# ---------------------------------------------------------------- losses that are not finite
+
+
+def poison(trainer):
+    with torch.no_grad():
+        trainer.agent.world.reward_head.out.bias.fill_(float("nan"))
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_names_the_last_good_checkpoint(tmp_path):
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    trainer.run(72, progress=False)
+    good, steps = checkpoints(tmp_path)[-1], trainer.steps
+    poison(trainer)
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.run(200, progress=False)
+    message = str(caught.value)
+    assert str(good) in message and "rew" in message and "\n" not in message
+    assert checkpoints(tmp_path)[-1] == good
+    again = make_trainer("CartPole-v1", tmp_path, seed=4)
+    again.resume()
+    assert again.steps == steps
+    again.run(steps + 8, progress=False)
+    assert all(torch.isfinite(p).all() for p in again.agent.parameters())
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_without_a_checkpoint_none_is_named(out, tmp_path):
+    trainer = make_trainer("CartPole-v1", tmp_path if out else None)
+    (tmp_path / "checkpoints").mkdir()
+    poison(trainer)
+    with pytest.raises(FloatingPointError, match="Training stopped") as caught:
+        trainer.run(100, progress=False)
+    assert "checkpoint" not in str(caught.value)
