@@ -32,6 +32,7 @@ from wmlib.trainer import Trainer
 
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=2, batch_size=2)
 SMALL |= dict(batch_length=4, horizon=3, imagine_last=2, random_steps=0, model_updates=0)
+SMALL |= dict(stored_latents=False)
 
 
 def make_trainer(out, env_id="CartPole-v1", settings=None, **changes):

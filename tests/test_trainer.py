@@ -24,8 +24,8 @@ from wmlib.errors import BadInput
 from wmlib.trainer import COLUMNS, Trainer, evaluate, forget_after, read_metrics, write_metrics
 
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
-SMALL |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=16, warmup=2)
-SMALL |= dict(random_steps=0, model_updates=0)  # updates owed per 4 steps: 4 * 16 / (4 * 8) = 2
+SMALL |= dict(random_steps=0, model_updates=0, stored_latents=False, warmup=2)
+SMALL |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=16)  # 2 updates per 4 steps
 
 PIXELS = {"pixels": True, "size": 32}
 WORLDS = {
@@ -553,7 +553,7 @@ def uninterrupted():
             env_id, settings, changes = WORLDS[name]
             changes = {**changes, "random_steps": 30, "model_updates": 2, "ratio": 13}
             trainer = ticks(make_trainer(env_id, settings=settings, **changes), 40)
-            assert trainer.updates > 8 and trainer.credit > 0
+            assert trainer.updates > 8
             known[name] = everything(trainer)
         return known[name]
 

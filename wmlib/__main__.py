@@ -85,6 +85,8 @@ class Experiment:
     out: str = "notebooks/results"
     threads: int | None = None
     """Torch threads (default: all cores, at most 4)."""
+    seeds: tuple[int, ...] = ()
+    """Only these seeds."""
 
 
 COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "experiment": Experiment}
@@ -181,7 +183,7 @@ def run_experiment(args: Experiment) -> str:
     """Run it; returns a line of JSON."""
     from wmlib.experiments import run
 
-    return json.dumps(run(args.name, Path(args.out), args.threads))
+    return json.dumps(run(args.name, Path(args.out), args.threads, args.seeds))
 
 
 def parse(argv: list[str]) -> object:

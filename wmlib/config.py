@@ -113,12 +113,20 @@ def _size(d: int) -> Config:
     return Config(deter=128 * d, hidden=16 * d, classes=d, units=16 * d, depth=d)
 
 
+# Runs of minutes instead of days: our deviations from the paper's numbers, measured on Curtain.
+_SHORT = dict(
+    free_nats=0.0, entropy_scale=3e-3, lr=2e-3, actor_lr=0.5, warmup=100, batch_size=32,
+    batch_length=16, ratio=64.0, random_steps=3000, model_updates=600, stored_latents=True,
+)  # fmt: skip
+
 PRESETS: dict[str, Config] = {
     "tiny": Config(
         deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, bins=63, coder="strided",
-        likelihood="bernoulli", free_nats=0.0, imagine_last=4, entropy_scale=3e-3, lr=2e-3,
-        actor_lr=0.3, warmup=100, batch_size=32, batch_length=16, ratio=64.0, random_steps=3000,
-        model_updates=800,
+        likelihood="bernoulli", imagine_last=4, horizon=10, **_SHORT,
+    ),
+    "small": Config(
+        deter=512, hidden=256, stoch=16, classes=16, units=256, depth=16, likelihood="bernoulli",
+        **_SHORT,
     ),
     "size1m": _size(4),
     "size12m": _size(16),

@@ -43,7 +43,7 @@ class Spec:
 
 EXPERIMENTS: dict[str, Spec] = {
     "curtain": Spec(
-        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), minutes=5, episodes=1000, eval_every=2000,
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), steps=16_000, minutes=5, episodes=1000, eval_every=1000,
         curve_episodes=200,
     ),
     "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
@@ -55,8 +55,12 @@ EXPERIMENTS: dict[str, Spec] = {
 }  # fmt: skip
 
 
-def run(name: str, out: Path, threads: int | None = None) -> list[dict]:
-    """Run the seeds of an experiment that are not stored yet; returns all stored lines.
+def run(
+    name: str, out: Path, threads: int | None = None, seeds: tuple[int, ...] = ()
+) -> list[dict]:
+    """Run the seeds of an experiment (default: its own) that are not stored yet.
+
+    Returns all stored lines.
 
     Raises:
         BadInput: no experiment of that name, or a directory that cannot be written.
@@ -69,7 +73,7 @@ def run(name: str, out: Path, threads: int | None = None) -> list[dict]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"Cannot write to {out} ({error}).") from error
-    for seed in EXPERIMENTS[name].seeds:
+    for seed in seeds or EXPERIMENTS[name].seeds:
         if seed not in {line["seed"] for line in stored(name, out)}:
             with tempfile.TemporaryDirectory() as folder:
                 line = {**one(EXPERIMENTS[name], seed, Path(folder) / "run"), **where(name, used)}
