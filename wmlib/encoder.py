@@ -135,7 +135,7 @@ class VectorDecoder(nn.Module):
 
     def __init__(self, space: gym.Space, config: Config):
         super().__init__()
-        self.discrete = obs_kind(space) == "discrete"
+        self.discrete, self.scale = obs_kind(space) == "discrete", config.vector_scale
         outputs = int(space.n) if self.discrete else space.shape[0]
         self.mlp = MLP(config.stoch * config.classes + config.deter, config.units, 3)
         self.out = linear(config.units, outputs)
@@ -149,7 +149,7 @@ class VectorDecoder(nn.Module):
         if self.discrete:
             logp = F.log_softmax(prediction.float(), -1)
             return -logp.gather(-1, obs.long().unsqueeze(-1)).squeeze(-1)
-        return (prediction.float() - symlog(obs.float())).square().sum(-1)
+        return self.scale * (prediction.float() - symlog(obs.float())).square().sum(-1)
 
     def mean(self, prediction: Tensor) -> Tensor:
         """Predicted observation in its own units; class probabilities if discrete."""

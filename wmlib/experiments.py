@@ -43,7 +43,7 @@ class Spec:
 
 EXPERIMENTS: dict[str, Spec] = {
     "curtain": Spec(
-        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), steps=16_000, minutes=5, episodes=1000,
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), steps=24_000, minutes=5, episodes=1000,
         eval_every=1000,
         curve_episodes=200,
     ),
