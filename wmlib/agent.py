@@ -60,6 +60,7 @@ class Dreamer(nn.Module):
         self.optimizer = LaProp(
             self.parameters(), config.lr, config.warmup, config.agc,
             slower=self.actor.parameters(), slowdown=config.actor_lr,
+            decay=config.lr_decay,
         )  # fmt: skip
 
     @property

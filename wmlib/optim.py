@@ -13,7 +13,8 @@ class LaProp:
 
     Every tensor's gradient is first clipped to `agc` times that tensor's own norm (but at least
     1e-3). The learning rate rises linearly over `warmup` updates. Pass warmup=0 and agc=0 to turn
-    either off. The parameters in `slower` learn at `slowdown` times the rate (our deviation).
+    either off. Two deviations, off by default: the parameters in `slower` learn at
+    `slowdown` times the rate, and the rate falls as 1 / (1 + n / decay) at update n.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class LaProp:
         eps: float = 1e-20,
         slower: Iterable[nn.Parameter] = (),
         slowdown: float = 1.0,
+        decay: int = 0,
     ):
         self.params = [p for p in params if p.requires_grad]
         reduced = {id(p) for p in slower}
         self.factors = [slowdown if id(p) in reduced else 1.0 for p in self.params]
         self.lr, self.warmup, self.agc, self.betas, self.eps = lr, warmup, agc, betas, eps
+        self.decay = decay
         self.updates = [0] * len(self.params)  # per tensor: some join later than others
         self.mean = [torch.zeros_like(p) for p in self.params]
         self.square = [torch.zeros_like(p) for p in self.params]
@@ -74,8 +77,10 @@ class LaProp:
 
     def rate(self, i: int) -> float:
         """Learning rate of tensor i at its next update."""
-        rise = min(1.0, self.updates[i] / self.warmup) if self.warmup else 1.0
-        return self.lr * self.factors[i] * rise
+        n = self.updates[i]
+        rise = min(1.0, n / self.warmup) if self.warmup else 1.0
+        fall = 1 / (1 + n / self.decay) if self.decay else 1.0
+        return self.lr * self.factors[i] * rise * fall
 
     def _moments(self, active: list[int]) -> tuple[list[Tensor], list[Tensor]]:
         """Moments of these tensors, on the tensors' device."""
