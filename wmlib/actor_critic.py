@@ -52,7 +52,7 @@ class Critic(nn.Module):
         self.fast = Head(feature, config.units, 3, config.bins, outscale=0.0)
         self.slow = copy.deepcopy(self.fast).requires_grad_(False)
         self.rate = config.slow_rate
-        self.register_buffer("bins", symexp_bins(config.bins))
+        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Logits of the fast critic. (..., F) -> (..., bins)."""

@@ -62,7 +62,7 @@ class WorldModel(nn.Module):
         self.decoder = make_decoder(obs_space, config)
         self.reward_head = Head(feature, config.units, 1, config.bins, outscale=0.0)
         self.continue_head = Head(feature, config.units, 1, 1)
-        self.register_buffer("bins", symexp_bins(config.bins))
+        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
 
     def observe(self, batch: dict[str, Tensor], start: State | None = None) -> Observed:
         """Follow real rows. obs (B, T, ...), prev_action (B, T, A), is_first (B, T)."""
