@@ -57,6 +57,8 @@ def test_only_the_missing_seeds_are_run(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "_append_curve", lambda *_: None)
     lines = experiments.run("small", tmp_path)
     assert [line["seed"] for line in lines] == [0, 4]
+    lines = experiments.run("small", tmp_path, seeds=(4, 9))
+    assert [line["seed"] for line in lines] == [0, 4, 9]
 
 
 def test_the_settings_of_an_experiment_reach_the_run(tmp_path, monkeypatch):

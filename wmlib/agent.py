@@ -98,6 +98,10 @@ class Dreamer(nn.Module):
         chosen = action.argmax(-1) if self.actor.discrete else action.float()
         return chosen.cpu().numpy(), Memory(state, action)
 
+    def taken(self, memory: Memory, action: np.ndarray) -> Memory:
+        """Memory of having taken another action than the agent's own choice."""
+        return Memory(memory.state, encode_action(self._tensor(action), self.act_space))
+
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device)
 

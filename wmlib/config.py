@@ -124,7 +124,7 @@ _SHORT = dict(
 
 PRESETS: dict[str, Config] = {
     "tiny": Config(
-        deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, bins=63, coder="strided",
+        deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, coder="strided",
         likelihood="bernoulli", imagine_last=8, horizon=10, **_SHORT,
     ),
     "small": Config(

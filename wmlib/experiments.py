@@ -49,7 +49,7 @@ EXPERIMENTS: dict[str, Spec] = {
     ),
     "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
     "cartpole_long": Spec("CartPole-v1", (0,), steps=40_000, eval_every=2000),
-    "pendulum": Spec("Pendulum-v1", (0, 1), minutes=10, eval_every=2000),
+    "pendulum": Spec("Pendulum-v1", (0, 1), minutes=8, eval_every=2000),
     "cartpole_pixels": Spec(
         "CartPole-v1", (0,), minutes=20, eval_every=2000, env_args={"pixels": True, "size": 32},
     ),
@@ -101,12 +101,15 @@ def one(spec: Spec, seed: int, folder: Path) -> dict:
         agent, env, spec.steps, folder, spec.minutes, seed, eval_every=spec.eval_every,
         eval_episodes=spec.episodes, curve_episodes=spec.curve_episodes,
     )  # fmt: skip
-    env.close()
+    test = wmlib.make_env(spec.env, min(spec.episodes, 100), **spec.env_args)
+    mode = wmlib.evaluate(agent, test, spec.episodes, mode=True)
+    env.close(), test.close()
     short = spec.steps is None or result.steps < spec.steps
     if short and (spec.minutes is None or result.seconds < 60 * spec.minutes):
         raise KeyboardInterrupt
     line = json.loads(result.json())
     del line["run"]
+    line["eval_return_mode"] = round(float(mode.mean()), 4)
     return {**line, "wall_seconds": round(time.monotonic() - began, 1)}
 
 

@@ -170,11 +170,10 @@ class Trainer:
     def collect(self) -> None:
         """One step of every environment: act, store the row with its action, step."""
         c, row = self.config, self.row
+        action, self.memory = self.agent.act(row.obs, row.is_first, self.memory)
         if self.steps < c.random_steps:
             action = self.random_action()
-            self.memory = self.agent.initial(self.env.num_envs)
-        else:
-            action, self.memory = self.agent.act(row.obs, row.is_first, self.memory)
+            self.memory = self.agent.taken(self.memory, action)
         latents = (None, None)
         if c.stored_latents:
             state = self.memory.state

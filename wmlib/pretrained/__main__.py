@@ -24,9 +24,9 @@ class Recipe:
 
 
 RECIPES = {
-    "curtain": Recipe("wmlib/Curtain-v0", 24_000, 1000, {"p": 0.5}),
-    "curtain_p70": Recipe("wmlib/Curtain-v0", 24_000, 1000, {"p": 0.7}),
-    "curtain_p90": Recipe("wmlib/Curtain-v0", 24_000, 1000, {"p": 0.9}),
+    "curtain": Recipe("wmlib/Curtain-v0", 20_000, 1000, {"p": 0.5}),
+    "curtain_p70": Recipe("wmlib/Curtain-v0", 20_000, 1000, {"p": 0.7}),
+    "curtain_p90": Recipe("wmlib/Curtain-v0", 20_000, 1000, {"p": 0.9}),
     "cartpole": Recipe("CartPole-v1", 20_000, 100),
 }
 
