@@ -39,10 +39,17 @@ def pick_device(name: str = "auto") -> torch.device:
 def set_threads(count: int | None = None) -> int:
     """Fix the number of torch CPU threads (default: at most 4) and tell glibc to keep memory.
 
-    These networks are small: beyond a few threads the hand-over costs more than it brings.
+    These networks are small: beyond a few threads the hand-over costs more than it brings. The
+    environment variable WMLIB_THREADS sets another default.
+
+    Raises:
+        BadInput: not a whole number from 1.
     """
     keep_memory()
-    count = count or int(os.environ.get("WMLIB_THREADS", 0)) or min(4, os.cpu_count() or 1)
+    wanted = os.environ.get("WMLIB_THREADS", "") if count is None else str(count)
+    if wanted and not (wanted.isdigit() and int(wanted) > 0):
+        raise BadInput(f"The number of threads is '{wanted}'; it must be a whole number from 1.")
+    count = int(wanted) if wanted else min(4, os.cpu_count() or 1)
     torch.set_num_threads(count)
     return count
 
@@ -61,7 +68,13 @@ def keep_memory() -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy's legacy generator and torch."""
+    """Seed Python, NumPy's legacy generator and torch.
+
+    Raises:
+        BadInput: the seed is not from 0 to 2**63 - 1.
+    """
+    if not 0 <= seed < 2**63:
+        raise BadInput(f"The seed is {seed}; it must be from 0 to 2**63 - 1.")
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party environments still use it
     torch.manual_seed(seed)
