@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import wmlib
 from wmlib import experiments
@@ -119,3 +120,12 @@ def test_every_experiment_can_be_built(name):
     assert spec.steps or spec.minutes
     assert len(set(spec.seeds)) == len(spec.seeds) > 0
     env.close()
+
+
+def test_stored_curves_can_be_drawn(tmp_path):
+    lines = ["seed,steps,eval_return", "0,0,1", "0,10,2", "3,0,1", "3,10,"]
+    (tmp_path / "curtain.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "curtain.jsonl").write_text('{"seed": 0}\n{"seed": 3}\n')
+    experiments.draw("curtain", tmp_path, tmp_path / "curves.png")
+    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    assert (picture != 255).any(-1).sum() > 1000

@@ -87,6 +87,8 @@ class Experiment:
     """Torch threads (default: all cores, at most 4)."""
     seeds: tuple[int, ...] = ()
     """Only these seeds."""
+    plot: str | None = None
+    """Also draw the learning curves to this PNG."""
 
 
 COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "experiment": Experiment}
@@ -181,9 +183,12 @@ def run_dream(args: Dream) -> str:
 
 def run_experiment(args: Experiment) -> str:
     """Run it; returns a line of JSON."""
-    from wmlib.experiments import run
+    from wmlib.experiments import draw, run
 
-    return json.dumps(run(args.name, Path(args.out), args.threads, args.seeds))
+    lines = run(args.name, Path(args.out), args.threads, args.seeds)
+    if args.plot:
+        draw(args.name, Path(args.out), Path(args.plot))
+    return json.dumps(lines)
 
 
 def parse(argv: list[str]) -> object:

@@ -22,7 +22,7 @@ import wmlib
 from wmlib.errors import BadInput
 from wmlib.trainer import read_metrics
 
-__all__ = ["EXPERIMENTS", "Spec", "run"]
+__all__ = ["EXPERIMENTS", "Spec", "draw", "run", "stored"]
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,23 @@ def one(spec: Spec, seed: int, folder: Path) -> dict:
     del line["run"]
     line["eval_return_mode"] = round(float(mode.mean()), 4)
     return {**line, "wall_seconds": round(time.monotonic() - began, 1)}
+
+
+def draw(name: str, out: Path, picture: Path) -> None:
+    """Draw the stored learning curves of an experiment, one line a seed, to a PNG."""
+    from matplotlib.figure import Figure
+
+    from wmlib.figures import SLATE, learning_curve
+
+    columns, lines = read_metrics(out / f"{name}.csv"), stored(name, out)
+    figure = Figure(figsize=(7, 3.6), dpi=110, layout="constrained")
+    ax = figure.subplots()
+    for line in lines:
+        run_of = columns["seed"] == line["seed"]
+        x, y = columns["steps"][run_of], columns["eval_return"][run_of]
+        learning_curve(ax, x, y, "", color=SLATE, alpha=0.8, lw=1.5)
+    ax.set_title(f"{EXPERIMENTS[name].env}: {len(lines)} seeds, actions sampled")
+    figure.savefig(picture)
 
 
 def where(name: str, threads: int) -> dict:
