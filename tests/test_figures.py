@@ -1,5 +1,6 @@
 """Pictures: sizes, and the colours that say what is real (slate) and what is imagined (amber)."""
 
+import io
 import itertools
 
 import matplotlib
@@ -16,6 +17,7 @@ from wmlib.figures import (
     AMBER,
     PAPER,
     SLATE,
+    Picture,
     dream_frames,
     film_strip,
     learning_curve,
@@ -181,3 +183,9 @@ def test_an_agent_dreams_only_of_its_own_world(tmp_path):
     spec = describe_agent(*make_agent("CartPole-v1"), 0)["env"]
     with pytest.raises(BadInput, match="was built for"):
         write_dream(agent, spec, tmp_path / "dream.gif", 1, 1)
+
+
+def test_a_picture_shows_itself_or_its_sentence():
+    bundle = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
+    assert bundle["text/plain"] == "a black box"
+    assert Image.open(io.BytesIO(bundle["image/png"])).size == (4, 2)
