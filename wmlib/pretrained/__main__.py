@@ -29,7 +29,7 @@ RECIPES = {
     # From scratch with an unfair coin the actor tends to camp under the likelier exit; the agent of
     # the fair coin only has to learn the new odds.
     "curtain_p70": Recipe("wmlib/Curtain-v0", 10_000, 1000, {"p": 0.7}, "curtain"),
-    "curtain_p90": Recipe("wmlib/Curtain-v0", 10_000, 1000, {"p": 0.9}, "curtain"),
+    "curtain_p90": Recipe("wmlib/Curtain-v0", 20_000, 1000, {"p": 0.9}, "curtain_p70"),
     "cartpole": Recipe("CartPole-v1", 20_000, 100),
 }
 
