@@ -14,7 +14,7 @@ NAMES = [f.name for f in FIELDS]
 INTS = [f.name for f in FIELDS if f.type is int]
 FLOATS = [f.name for f in FIELDS if f.type is float]
 CHOICES = ["coder", "likelihood"]
-MAY_BE_ZERO = {"imagine_last", "warmup", "random_steps", "model_updates"}
+MAY_BE_ZERO = {"imagine_last", "warmup", "lr_decay", "random_steps", "model_updates"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,7 +109,7 @@ def test_unknown_choices_are_refused_and_the_allowed_ones_named():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(BadInput, match="tiny, size1m"):
+    with pytest.raises(BadInput, match="tiny, small, size1m"):
         preset("huge")
 
 

@@ -19,6 +19,7 @@ import difflib
 import importlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -558,6 +559,8 @@ def single_env(
     """Make environment number `index`: drawn and resized if need be, and able to rewind."""
     from gymnasium import wrappers
 
+    # we only ever draw to arrays: no window system is needed, and none should complain
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     # the checker warns about harmless things on the first steps; rows are checked by RowEnv
     env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
     if pixels:

@@ -25,7 +25,7 @@ class Recipe:
 
 
 RECIPES = {
-    "curtain": Recipe("wmlib/Curtain-v0", 24_000, 1000, {"p": 0.5}),
+    "curtain": Recipe("wmlib/Curtain-v0", 40_000, 1000, {"p": 0.5}),
     # From scratch with an unfair coin the actor tends to camp under the likelier exit; the agent of
     # the fair coin only has to learn the new odds.
     "curtain_p70": Recipe("wmlib/Curtain-v0", 10_000, 1000, {"p": 0.7}, "curtain"),
