@@ -59,10 +59,12 @@ def film_strip(
     labels: Sequence[str],
     colors: Sequence[str | Sequence[str]],
     side: int = 96,
+    every: int = 1,
 ) -> Image.Image:
     """Frames in rows, one film per row. rows: (T, H, W, C) each.
 
-    `colors` frames a whole row, or one frame each if it is a sequence.
+    `colors` frames a whole row, or one frame each if it is a sequence. `every` is the number of
+    steps from one frame to the next.
     """
     gap, left, top = 6, 110, 22
     longest = max(len(row) for row in rows)
@@ -70,7 +72,7 @@ def film_strip(
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     for t in range(longest):
-        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t}", INK, anchor="ma")
+        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t * every}", INK, anchor="ma")
     for i, (row, label, color) in enumerate(zip(rows, labels, colors, strict=True)):
         y = top + i * (side + gap)
         pen.text((8, y + side // 2), label, INK, anchor="lm")
