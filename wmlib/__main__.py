@@ -37,7 +37,7 @@ class Train:
     """Arguments of the environment, as name=value."""
     seed: int = 0
     steps: int | None = None
-    """Environment steps in all (default: 20000 unless --minutes is given)."""
+    """Environment steps in all (default: 24000 unless --minutes is given)."""
     minutes: float | None = None
     """Stop after this many minutes."""
     eval_every: int = 0
@@ -106,7 +106,7 @@ def run_train(args: Train) -> str:
     spec |= {"size": args.size, "kwargs": _env_args(args.env_args)}
     env = wmlib.make_env(**spec, seed=args.seed)
     agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, args.config)
-    steps = 20_000 if args.steps is None and args.minutes is None else args.steps
+    steps = 24_000 if args.steps is None and args.minutes is None else args.steps
     result = wmlib.train(
         agent.to(device),
         env,
