@@ -1,9 +1,7 @@
-"""Pictures of the course. Amber is imagined, slate is real, everywhere."""
+"""Film strips, dreams beside reality, and learning curves."""
 
 import contextlib
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,23 +10,14 @@ import torch
 from PIL import Image, ImageDraw
 
 from wmlib.errors import BadInput
+from wmlib.figures.base import AMBER, INK, PAPER, SLATE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from wmlib.agent import Dreamer
 
-__all__ = [
-    "AMBER",
-    "Picture",
-    "SLATE",
-    "dream_frames",
-    "film_strip",
-    "learning_curve",
-    "write_dream",
-]
-
-SLATE, AMBER, INK, PAPER = "#475569", "#E69F00", "#1E293B", "#FFFFFF"
+__all__ = ["dream_frames", "film_strip", "learning_curve", "picture", "write_dream"]
 
 
 def picture(observation: np.ndarray, side: int = 96) -> Image.Image:
@@ -39,19 +28,6 @@ def picture(observation: np.ndarray, side: int = 96) -> Image.Image:
         observation = np.repeat(observation, 3, -1)
     image = Image.fromarray(np.ascontiguousarray(observation[..., :3]))
     return image.resize((side, side), Image.Resampling.NEAREST)
-
-
-@dataclass
-class Picture:
-    """An image with the sentence that stands in for it where it cannot be seen."""
-
-    image: Image.Image
-    alt: str
-
-    def _repr_mimebundle_(self, **_: object) -> dict[str, object]:
-        stream = io.BytesIO()
-        self.image.save(stream, "PNG")
-        return {"image/png": stream.getvalue(), "text/plain": self.alt}
 
 
 def film_strip(

@@ -1,0 +1,25 @@
+"""Pictures of the course. Amber is imagined, slate is real, everywhere.
+
+`films` shows frames and dreams, `diagrams` draws the agent. `python -m wmlib.figures` (`make imgs`)
+writes the drawings that are stored in `imgs/`.
+"""
+
+from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture, style
+from wmlib.figures.diagrams import BLOCKS, agent_map
+from wmlib.figures.films import dream_frames, film_strip, learning_curve, picture, write_dream
+
+__all__ = [
+    "AMBER",
+    "BLOCKS",
+    "INK",
+    "PAPER",
+    "Picture",
+    "SLATE",
+    "agent_map",
+    "dream_frames",
+    "film_strip",
+    "learning_curve",
+    "picture",
+    "style",
+    "write_dream",
+]

@@ -1,0 +1,353 @@
+"""Drawings of the agent: the map that opens every notebook, and the structure of training.
+
+Coordinates are pixels from the lower left corner.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from wmlib.errors import BadInput
+from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.path import Path as Curve
+
+__all__ = ["BLOCKS", "agent_map"]
+
+BLOCKS = (
+    "world",
+    "replay",
+    "encoder",
+    "recurrent",
+    "latent",
+    "prior",
+    "posterior",
+    "decoder",
+    "reward",
+    "continue",
+    "imagination",
+    "actor",
+    "critic",
+)
+LINE, MUTED = "#64748B", "#94A3B8"
+SLATE_TINT, AMBER_TINT, AMBER_LINE = "#F1F5F9", "#FEF6E0", "#9A6A00"
+AMBER_SOFT = "#E9BC5E"
+Point = tuple[float, float]
+
+
+class Sheet:
+    """A page of boxes, circles and arrows, drawn by matplotlib at one unit a pixel."""
+
+    def __init__(self, width: int, height: int):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
+        self.canvas = FigureCanvasAgg(self.figure)
+        self.ax = self.figure.add_axes((0, 0, 1, 1))
+        self.ax.set(xlim=(0, width), ylim=(0, height))
+        self.ax.axis("off")
+
+    def box(
+        self,
+        at: Point,
+        size: Point,
+        text: str = "",
+        face: str = PAPER,
+        edge: str = MUTED,
+        ink: str = INK,
+        radius: float = 6,
+        points: float = 9.5,
+        zorder: float = 3,
+        dashed: bool = False,
+        bold: bool = False,
+    ) -> None:
+        """A rounded rectangle of this size around `at`, with text in the middle."""
+        from matplotlib.patches import FancyBboxPatch
+
+        (x, y), (width, height) = at, size
+        self.ax.add_patch(
+            FancyBboxPatch(
+                (x - width / 2, y - height / 2),
+                width,
+                height,
+                boxstyle=f"round,pad=0,rounding_size={radius}",
+                facecolor=face,
+                edgecolor=edge,
+                linewidth=1.2,
+                linestyle=(0, (4, 3)) if dashed else "solid",
+                zorder=zorder,
+            )
+        )
+        if text:
+            self.text(at, text, ink, points, bold=bold)
+
+    def text(
+        self,
+        at: Point,
+        text: str,
+        ink: str = INK,
+        points: float = 9.5,
+        ha: str = "center",
+        va: str = "center_baseline",
+        bold: bool = False,
+    ) -> None:
+        """Words or, between dollars, mathematics."""
+        self.ax.text(
+            at[0],
+            at[1] + (1 if va == "center_baseline" else 0),
+            text,
+            color=ink,
+            fontsize=points,
+            ha=ha,
+            va=va,
+            zorder=6,
+            fontweight="bold" if bold else "normal",
+            linespacing=1.35,
+            family="DejaVu Sans",
+            math_fontfamily="stix",
+        )
+
+    def arrow(
+        self,
+        points: Sequence[Point],
+        ink: str = LINE,
+        dashed: bool = False,
+        ends: str = "-|>",
+        strong: bool = False,
+    ) -> None:
+        """A line through the points, corners rounded, with a head at its end."""
+        from matplotlib.patches import FancyArrowPatch
+
+        self.ax.add_patch(
+            FancyArrowPatch(
+                path=_rounded(points),
+                arrowstyle=f"{ends},head_length=5,head_width=2.8" if ">" in ends else ends,
+                mutation_scale=1,
+                color=ink,
+                linewidth=1.44,  # two pixels: crisp, also where lines lie on top of each other
+                linestyle=(0, (3, 2.5)) if dashed else "solid",
+                joinstyle="miter",
+                capstyle="butt",
+                shrinkA=0,
+                shrinkB=0,
+                zorder=2.1 if strong else 2,
+            )
+        )
+
+    def dot(self, at: Point, ink: str) -> None:
+        """A small disc where lines part."""
+        self.ax.plot(*at, "o", color=ink, ms=4, mew=0, zorder=2.2)
+
+    def image(self, at: Point, side: float, picture: Image.Image, edge: str) -> None:
+        """A square picture around `at` in a frame."""
+        x, y = at
+        self.box(at, (side + 6, side + 6), face=edge, edge=edge, radius=3)
+        self.ax.imshow(
+            np.asarray(picture.convert("RGB")),
+            extent=(x - side / 2, x + side / 2, y - side / 2, y + side / 2),
+            interpolation="nearest",
+            aspect="auto",
+            zorder=4,
+        )
+
+    def picture(self, alt: str) -> Picture:
+        """The page as it is now."""
+        self.canvas.draw()
+        return Picture(Image.fromarray(np.array(self.canvas.buffer_rgba())).convert("RGB"), alt)
+
+
+def _default_look():
+    """Matplotlib as it is out of the box: drawings must not depend on what a notebook has set."""
+    import matplotlib.style
+
+    return matplotlib.style.context("default")
+
+
+def _rounded(points: Sequence[Point], radius: float = 7) -> "Curve":
+    """A polyline whose corners are rounded."""
+    from matplotlib.path import Path as Curve
+
+    dots = [np.array(point, float) for point in points]
+    vertices, codes = [dots[0]], [Curve.MOVETO]
+    for before, corner, after in zip(dots, dots[1:], dots[2:], strict=False):
+        entry, leave = before - corner, after - corner
+        cut = min(radius, np.hypot(*entry) / 2, np.hypot(*leave) / 2)
+        vertices += [
+            corner + cut * entry / np.hypot(*entry),
+            corner,
+            corner + cut * leave / np.hypot(*leave),
+        ]
+        codes += [Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
+    return Curve([*vertices, dots[-1]], [*codes, Curve.LINETO])
+
+
+# ---------------------------------------------------------------- the map
+
+
+def agent_map(*lit: str) -> Picture:
+    """The whole agent over a real and an imagined step, with the named blocks lit (default: all).
+
+    Raises:
+        BadInput: a name that is not in `BLOCKS`.
+    """
+    for name in lit:
+        if name not in BLOCKS:
+            raise BadInput(f"The map has no block '{name}'; it has {', '.join(BLOCKS)}.")
+    with _default_look():
+        drawing = _Map(frozenset(lit or BLOCKS))
+        drawing.draw()
+        alt = (
+            "Map of the agent. A real step in slate: observation, encoder, posterior, model state; "
+            "an imagined step in amber: recurrent core, prior, model state. Both states feed "
+            "decoder, reward, continue, critic and actor. Lit here: "
+        )
+        return drawing.sheet.picture(alt + (", ".join(lit) or "everything") + ".")
+
+
+class _Map:
+    """`agent_map` while it is being drawn."""
+
+    HEADS = (("decoder", "o"), ("reward", "r"), ("continue", "c"), ("critic", "v"), ("actor", "a"))
+    LEFT, RIGHT = 142, 552  # of the real and the imagined step
+    LOW, MIDDLE, HIGH = 52, 117, 191  # encoder, posterior, prior
+    STATE, TOP = 260, 348  # recurrent core and model state, heads
+
+    def __init__(self, lit: frozenset[str]):
+        self.sheet, self.lit = Sheet(960, 440), lit
+
+    def block(
+        self,
+        name: str,
+        at: Point,
+        size: Point,
+        text: str,
+        dreamt: bool = False,
+        radius: float = 6,
+        points: float = 9.5,
+    ) -> None:
+        """A block in its colours: filled if lit, an outline if not."""
+        face, edge, ink = PAPER, AMBER_SOFT if dreamt else MUTED, LINE
+        if name in self.lit:
+            face, edge, ink = (AMBER, AMBER_LINE, INK) if dreamt else (SLATE, SLATE, PAPER)
+        self.sheet.box(at, size, text, face, edge, ink, radius, points)
+
+    def symbol(self, name: str, at: Point, letter: str, index: str, dreamt: bool = False) -> None:
+        """A quantity of the course's notation in a pill."""
+        self.block(name, at, (46, 34), f"${letter}_{{{index}}}$", dreamt, 16.9, 13)
+
+    def arrow(self, points: Sequence[Point], *names: str, dreamt: bool = False, **look) -> None:
+        """An arrow, dark if a block it belongs to is lit."""
+        strong = bool(self.lit.intersection(names))
+        ink = max(
+            (self.ink(name, dreamt) for name in names), key=lambda c: c in (SLATE, AMBER_LINE)
+        )
+        self.sheet.arrow(points, ink, strong=strong, **look)
+
+    def ink(self, name: str, dreamt: bool) -> str:
+        """The colour of lines that belong to a block."""
+        if name in self.lit:
+            return AMBER_LINE if dreamt else SLATE
+        return AMBER_SOFT if dreamt else MUTED
+
+    def step(self, left: float, index: str, dreamt: bool) -> None:
+        """What both steps have in common."""
+        core, h, law, z = (left + dx for dx in (50, 134, 216, 318))
+        hat = r"\hat " if dreamt else ""
+        tint = AMBER_TINT if dreamt else SLATE_TINT
+        edge = tint
+        if dreamt and "imagination" in self.lit:
+            edge = AMBER
+        self.sheet.box((left + 198, 214), (396, 392), face=tint, edge=edge, radius=8, zorder=0)
+        self.arrow([(core + 38, self.STATE), (h - 23, self.STATE)], "recurrent", dreamt=dreamt)
+        self.arrow([(h + 23, self.STATE), (z - 42, self.STATE)], "recurrent", dreamt=dreamt)
+        self.arrow([(law, self.STATE), (law, self.HIGH + 20)], "prior", dreamt=dreamt)
+        self.arrow([(z, self.HIGH + 17), (z, self.STATE - 16)], "latent", dreamt=dreamt)
+        self.block("recurrent", (core, self.STATE), (76, 40), "recurrent", dreamt)
+        self.symbol("recurrent", (h, self.STATE), "h", index, dreamt)
+        self.block("prior", (law, self.HIGH), (120, 40), "", dreamt)
+        self.words("prior", (law, self.HIGH), rf"$p(\hat z_{{{index}}}\,|\,h_{{{index}}})$", dreamt)
+        self.symbol("latent", (z, self.HIGH), hat + "z", index, dreamt)
+        self.sheet.dot((law, self.STATE), self.ink("prior", dreamt))
+        self.sheet.text((z - 12, self.STATE + 27), "model state", LINE, 8.5, ha="right")
+        both = f"$h_{{{index}}},{hat}z_{{{index}}}$"
+        self.sheet.box((z, self.STATE), (84, 32), both, PAPER, LINE, INK, 15.9, 12)
+        for k, (name, letter) in enumerate(self.HEADS):
+            x, fork = left + 54 + 72 * k, self.STATE + 46
+            path = [(z, self.STATE + 16), (z, fork), (x, fork), (x, self.TOP - 16)]
+            self.arrow(path, name, dreamt=dreamt)
+            self.block(name, (x, self.TOP), (66, 30), name, dreamt, points=9)
+            self.arrow([(x, self.TOP + 15), (x, self.TOP + 30)], name, dreamt=dreamt)
+            head = r"\hat " if letter in "orc" else ""
+            self.sheet.text((x, self.TOP + 41), f"${head}{letter}_{{{index}}}$", INK, 13)
+
+    def words(self, name: str, at: Point, law: str, dreamt: bool = False) -> None:
+        """A distribution with its name above it, inside a block."""
+        ink = LINE if name not in self.lit else INK if dreamt else PAPER
+        self.sheet.text((at[0], at[1] + 8), name, ink, 9)
+        self.sheet.text((at[0], at[1] - 8), law, ink, 10.5)
+
+    def draw(self) -> None:
+        """Both steps, what feeds them, and the loop through the world."""
+        self.step(self.LEFT, "t", False)
+        self.step(self.RIGHT, "t+1", True)
+        self.eyes_open(self.LEFT)
+        self.eyes_closed(self.RIGHT)
+        self.between()
+
+    def eyes_open(self, left: float) -> None:
+        """The observation and its way into the posterior; the world and its rows."""
+        low, middle, law, z = self.LOW, self.MIDDLE, left + 216, left + 318
+        h, world, sheet = left + 134, 66, self.sheet
+        self.arrow([(world, 190), (world, low + 20)], "world", "replay")
+        self.arrow([(world + 44, low), (left + 22, low)], "replay")
+        self.arrow([(left + 68, low), (left + 94, low)], "encoder")
+        self.arrow([(left + 170, low), (law, low), (law, middle - 20)], "encoder")
+        self.arrow([(h, self.STATE - 17), (h, middle), (law - 60, middle)], "posterior")
+        self.arrow([(law + 60, middle), (z, middle), (z, self.HIGH - 17)], "posterior")
+        ends = [(law, self.HIGH - 20), (law, middle + 20)]
+        self.arrow(ends, "prior", "posterior", dashed=True, ends="<|-|>")
+        self.block("world", (world, 212), (88, 44), "world")
+        self.block("replay", (world, low), (88, 40), "replay")
+        self.symbol("world", (left + 45, low), "o", "t")
+        self.block("encoder", (left + 132, low), (76, 36), "encoder")
+        self.block("posterior", (law, middle), (120, 40), "")
+        self.words("posterior", (law, middle), r"$q(z_t\,|\,h_t,e_t)$")
+        sheet.text((law + 14, (low + middle) / 2 - 6), "$e_t$", INK, 13)
+        sheet.text((law + 10, (self.HIGH + middle) / 2), "KL", LINE, 9, ha="left")
+        sheet.text((world + 8, 132), "$o_t,r_t,a_t$", INK, 11.5, ha="left")
+        sheet.text((left + 384, 34), "eyes open", SLATE, 9.5, ha="right")
+
+    def eyes_closed(self, left: float) -> None:
+        """Nothing is seen; the latent is drawn from the prior."""
+        self.arrow([(left + 276, self.HIGH), (left + 295, self.HIGH)], "prior", dreamt=True)
+        face, edge, ink = PAPER, AMBER_SOFT, LINE
+        if "imagination" in self.lit:
+            face, edge, ink = AMBER, AMBER_LINE, INK
+        at = (left + 198, (self.LOW + self.MIDDLE) / 2)
+        self.sheet.box(at, (356, 74), "", face, edge)
+        self.sheet.text((at[0], at[1] + 19), "imagination", ink, 9.5)
+        told = "eyes closed, no observation:\n"
+        told += r"$\hat z$ from the prior, $a$ from the actor, step after step"
+        self.sheet.text((at[0], at[1] - 11), told, ink, 9)
+
+    def between(self) -> None:
+        """From one step to the next, and back into the world."""
+        first, second, row, out = self.LEFT, self.RIGHT, self.STATE, self.TOP + 41
+        core, leave = second + 12, first + 360
+        self.arrow([(118, row), (first + 12, row)], "recurrent")
+        self.sheet.text((first - 8, row + 33), "$h_{t-1},z_{t-1}$", INK, 11.5, ha="right")
+        self.sheet.text((first - 8, row + 12), "$a_{t-1}$", INK, 11.5, ha="right")
+        self.arrow([(leave, row), (core, row)], "recurrent", dreamt=True)
+        gap = (first + 396 + second) / 2
+        enter = [(first + 354, out), (gap, out), (gap, row + 12), (core, row + 12)]
+        self.arrow(enter, "recurrent", dreamt=True)
+        act = [(first + 342, out + 10), (first + 342, 427), (46, 427), (46, 234)]
+        self.arrow(act, "world")
+        self.arrow([(second + 360, row), (954, row)], "imagination", dreamt=True)
+        last = second + 382
+        follow = [(second + 362, out), (last, out), (last, row + 12), (954, row + 12)]
+        self.arrow(follow, "imagination", dreamt=True)
