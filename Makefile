@@ -1,6 +1,7 @@
 # make lab       open the course in JupyterLab        make test      run every test and notebook
 # make notebooks execute and store all notebooks      make train     train the Curtain agent
 # make pretrained  remake the shipped agent           make lint      ruff
+# make imgs      draw the diagrams of imgs/
 # Works from any directory: make -C path/to/here lab
 
 ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
@@ -14,7 +15,7 @@ else
 endif
 READY := $(VENV)/.ready
 
-.PHONY: lab test notebooks train pretrained lint setup
+.PHONY: lab test notebooks train pretrained imgs lint setup
 
 setup: $(READY)
 
@@ -39,6 +40,9 @@ train: $(READY)
 
 pretrained: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.pretrained
+
+imgs: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.figures imgs
 
 lint: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check .

@@ -1,15 +1,19 @@
 """Drawings: every block of the map lights up, no words collide, colours keep their word."""
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
-from PIL import ImageColor
+from PIL import Image, ImageColor
 
 from wmlib import figures
 from wmlib.errors import BadInput
-from wmlib.figures import diagrams
+from wmlib.figures import diagrams, training
+from wmlib.figures.sheet import default_look
 
 DREAMT_ONLY, REAL_ONLY = {"imagination"}, {"world", "replay", "encoder", "posterior"}
 
@@ -69,13 +73,59 @@ def collisions(sheet) -> list[str]:
 
 
 def test_no_words_of_the_map_collide():
-    with diagrams._default_look():
+    with default_look():
         drawing = diagrams._Map(frozenset(figures.BLOCKS))
         drawing.draw()
         assert collisions(drawing.sheet) == []
-        drawing.sheet.text((300, 348), "decoder")
+        drawing.sheet.text((268, 348), "decoder")
         drawing.sheet.text((1, 200), "outside")
         assert len(collisions(drawing.sheet)) == 2  # it would be noticed
+
+
+@pytest.fixture(scope="module")
+def structure():
+    return figures.training_structure()
+
+
+def differences(stored: Image.Image, drawn: Image.Image) -> list[str]:
+    """How a stored drawing differs from what the code draws; fonts may be hinted differently."""
+    if stored.size != drawn.size:
+        return [f"the size is {stored.size}, not {drawn.size}"]
+    apart = np.asarray(stored.convert("RGB"), float) - np.asarray(drawn.convert("RGB"), float)
+    share = (np.abs(apart).max(-1) > 64).mean()
+    return [f"{share:.2%} of the pixels differ"] if share > 0.001 else []
+
+
+def test_the_stored_structure_of_training_is_what_the_code_draws(structure):
+    stored = Image.open(Path(__file__).parent.parent / "imgs" / "WM_training.png")
+    assert differences(stored, structure.image) == []
+    spoilt = stored.convert("RGB")
+    spoilt.paste("white", (810, 632, 980, 676))  # one block less
+    assert differences(spoilt, structure.image) != []
+    assert differences(stored.resize((900, 420)), structure.image) != []
+
+
+def test_the_structure_of_training_keeps_the_colours_apart(structure):
+    pixels = np.asarray(structure.image)
+    half = pixels.shape[1] * 714 // 1326
+    amber = (pixels == ImageColor.getrgb(figures.AMBER)).all(-1)
+    slate = (pixels == ImageColor.getrgb(figures.SLATE)).all(-1)
+    assert amber[:, :half].sum() == 0 and amber[:, half:].sum() > 10_000
+    assert slate[:, :half].sum() > 20 * slate[:, half:].sum() > 0  # one real state starts the dream
+
+
+def test_no_words_of_the_structure_collide():
+    with default_look():
+        drawing = training._Training()
+        drawing.draw(*[[Image.new("RGB", (8, 8))] * 3] * 2)
+        assert collisions(drawing.sheet) == []
+
+
+def test_drawings_are_written_by_one_command(tmp_path):
+    command = [sys.executable, "-m", "wmlib.figures", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert Image.open(tmp_path / "WM_training.png").size == (1989, 939)
+    assert (tmp_path / "WM_training.png").stat().st_size < 150_000
 
 
 def test_drawing_does_not_depend_on_the_notebooks_look_nor_change_it():

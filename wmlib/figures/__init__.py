@@ -1,12 +1,13 @@
 """Pictures of the course. Amber is imagined, slate is real, everywhere.
 
-`films` shows frames and dreams, `diagrams` draws the agent. `python -m wmlib.figures` (`make imgs`)
-writes the drawings that are stored in `imgs/`.
+`films` shows frames and dreams, `diagrams` the map of the agent, `training` how it learns.
+`python -m wmlib.figures` (`make imgs`) writes the drawings that are stored in `imgs/`.
 """
 
 from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture, style
 from wmlib.figures.diagrams import BLOCKS, agent_map
 from wmlib.figures.films import dream_frames, film_strip, learning_curve, picture, write_dream
+from wmlib.figures.training import training_structure
 
 __all__ = [
     "AMBER",
@@ -21,5 +22,6 @@ __all__ = [
     "learning_curve",
     "picture",
     "style",
+    "training_structure",
     "write_dream",
 ]

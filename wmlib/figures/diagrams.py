@@ -1,19 +1,20 @@
-"""Drawings of the agent: the map that opens every notebook, and the structure of training.
-
-Coordinates are pixels from the lower left corner.
-"""
+"""The map of the whole agent that opens every notebook, with today's blocks lit."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
-from PIL import Image
 
 from wmlib.errors import BadInput
 from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture
-
-if TYPE_CHECKING:
-    from matplotlib.path import Path as Curve
+from wmlib.figures.sheet import (
+    AMBER_LINE,
+    AMBER_SOFT,
+    AMBER_TINT,
+    LINE,
+    MUTED,
+    SLATE_TINT,
+    Point,
+    Sheet,
+    default_look,
+)
 
 __all__ = ["BLOCKS", "agent_map"]
 
@@ -32,160 +33,6 @@ BLOCKS = (
     "actor",
     "critic",
 )
-LINE, MUTED = "#64748B", "#94A3B8"
-SLATE_TINT, AMBER_TINT, AMBER_LINE = "#F1F5F9", "#FEF6E0", "#9A6A00"
-AMBER_SOFT = "#E9BC5E"
-Point = tuple[float, float]
-
-
-class Sheet:
-    """A page of boxes, circles and arrows, drawn by matplotlib at one unit a pixel."""
-
-    def __init__(self, width: int, height: int):
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        self.figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
-        self.canvas = FigureCanvasAgg(self.figure)
-        self.ax = self.figure.add_axes((0, 0, 1, 1))
-        self.ax.set(xlim=(0, width), ylim=(0, height))
-        self.ax.axis("off")
-
-    def box(
-        self,
-        at: Point,
-        size: Point,
-        text: str = "",
-        face: str = PAPER,
-        edge: str = MUTED,
-        ink: str = INK,
-        radius: float = 6,
-        points: float = 9.5,
-        zorder: float = 3,
-        dashed: bool = False,
-        bold: bool = False,
-    ) -> None:
-        """A rounded rectangle of this size around `at`, with text in the middle."""
-        from matplotlib.patches import FancyBboxPatch
-
-        (x, y), (width, height) = at, size
-        self.ax.add_patch(
-            FancyBboxPatch(
-                (x - width / 2, y - height / 2),
-                width,
-                height,
-                boxstyle=f"round,pad=0,rounding_size={radius}",
-                facecolor=face,
-                edgecolor=edge,
-                linewidth=1.2,
-                linestyle=(0, (4, 3)) if dashed else "solid",
-                zorder=zorder,
-            )
-        )
-        if text:
-            self.text(at, text, ink, points, bold=bold)
-
-    def text(
-        self,
-        at: Point,
-        text: str,
-        ink: str = INK,
-        points: float = 9.5,
-        ha: str = "center",
-        va: str = "center_baseline",
-        bold: bool = False,
-    ) -> None:
-        """Words or, between dollars, mathematics."""
-        self.ax.text(
-            at[0],
-            at[1] + (1 if va == "center_baseline" else 0),
-            text,
-            color=ink,
-            fontsize=points,
-            ha=ha,
-            va=va,
-            zorder=6,
-            fontweight="bold" if bold else "normal",
-            linespacing=1.35,
-            family="DejaVu Sans",
-            math_fontfamily="stix",
-        )
-
-    def arrow(
-        self,
-        points: Sequence[Point],
-        ink: str = LINE,
-        dashed: bool = False,
-        ends: str = "-|>",
-        strong: bool = False,
-    ) -> None:
-        """A line through the points, corners rounded, with a head at its end."""
-        from matplotlib.patches import FancyArrowPatch
-
-        self.ax.add_patch(
-            FancyArrowPatch(
-                path=_rounded(points),
-                arrowstyle=f"{ends},head_length=5,head_width=2.8" if ">" in ends else ends,
-                mutation_scale=1,
-                color=ink,
-                linewidth=1.44,  # two pixels: crisp, also where lines lie on top of each other
-                linestyle=(0, (3, 2.5)) if dashed else "solid",
-                joinstyle="miter",
-                capstyle="butt",
-                shrinkA=0,
-                shrinkB=0,
-                zorder=2.1 if strong else 2,
-            )
-        )
-
-    def dot(self, at: Point, ink: str) -> None:
-        """A small disc where lines part."""
-        self.ax.plot(*at, "o", color=ink, ms=4, mew=0, zorder=2.2)
-
-    def image(self, at: Point, side: float, picture: Image.Image, edge: str) -> None:
-        """A square picture around `at` in a frame."""
-        x, y = at
-        self.box(at, (side + 6, side + 6), face=edge, edge=edge, radius=3)
-        self.ax.imshow(
-            np.asarray(picture.convert("RGB")),
-            extent=(x - side / 2, x + side / 2, y - side / 2, y + side / 2),
-            interpolation="nearest",
-            aspect="auto",
-            zorder=4,
-        )
-
-    def picture(self, alt: str) -> Picture:
-        """The page as it is now."""
-        self.canvas.draw()
-        return Picture(Image.fromarray(np.array(self.canvas.buffer_rgba())).convert("RGB"), alt)
-
-
-def _default_look():
-    """Matplotlib as it is out of the box: drawings must not depend on what a notebook has set."""
-    import matplotlib.style
-
-    return matplotlib.style.context("default")
-
-
-def _rounded(points: Sequence[Point], radius: float = 7) -> "Curve":
-    """A polyline whose corners are rounded."""
-    from matplotlib.path import Path as Curve
-
-    dots = [np.array(point, float) for point in points]
-    vertices, codes = [dots[0]], [Curve.MOVETO]
-    for before, corner, after in zip(dots, dots[1:], dots[2:], strict=False):
-        entry, leave = before - corner, after - corner
-        cut = min(radius, np.hypot(*entry) / 2, np.hypot(*leave) / 2)
-        vertices += [
-            corner + cut * entry / np.hypot(*entry),
-            corner,
-            corner + cut * leave / np.hypot(*leave),
-        ]
-        codes += [Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
-    return Curve([*vertices, dots[-1]], [*codes, Curve.LINETO])
-
-
-# ---------------------------------------------------------------- the map
 
 
 def agent_map(*lit: str) -> Picture:
@@ -197,7 +44,7 @@ def agent_map(*lit: str) -> Picture:
     for name in lit:
         if name not in BLOCKS:
             raise BadInput(f"The map has no block '{name}'; it has {', '.join(BLOCKS)}.")
-    with _default_look():
+    with default_look():
         drawing = _Map(frozenset(lit or BLOCKS))
         drawing.draw()
         alt = (
