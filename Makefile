@@ -29,7 +29,7 @@ lab: $(READY)
 
 test: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" -m pytest
-	cd "$(ROOT)" && WMLIB_THREADS=1 "$(BIN)/python" -m pytest --nbval --nbval-current-env \
+	cd "$(ROOT)" && WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
 
 notebooks: $(READY)

@@ -22,6 +22,7 @@ from wmlib.figures import (
     film_strip,
     learning_curve,
     picture,
+    plotted,
     write_dream,
 )
 
@@ -189,3 +190,14 @@ def test_a_picture_shows_itself_or_its_sentence():
     bundle = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
     assert bundle["text/plain"] == "a black box"
     assert Image.open(io.BytesIO(bundle["image/png"])).size == (4, 2)
+
+
+def test_a_plot_becomes_a_picture_and_is_closed():
+    from matplotlib import pyplot as plt
+
+    figure, ax = plt.subplots(figsize=(3, 2), dpi=100)
+    ax.axhspan(0, 1, color=AMBER)
+    shown = plotted(figure, "An amber band.")
+    assert (shown.image.size, shown.alt) == ((300, 200), "An amber band.")
+    assert shown.image.getpixel((150, 100)) == rgb(AMBER)
+    assert plt.get_fignums() == []

@@ -4,7 +4,7 @@
 `python -m wmlib.figures` (`make imgs`) writes the drawings that are stored in `imgs/`.
 """
 
-from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture, style
+from wmlib.figures.base import AMBER, INK, PAPER, SLATE, Picture, plotted, style
 from wmlib.figures.diagrams import BLOCKS, agent_map
 from wmlib.figures.films import dream_frames, film_strip, learning_curve, picture, write_dream
 from wmlib.figures.training import training_structure
@@ -21,6 +21,7 @@ __all__ = [
     "film_strip",
     "learning_curve",
     "picture",
+    "plotted",
     "style",
     "training_structure",
     "write_dream",

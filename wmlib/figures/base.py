@@ -2,10 +2,14 @@
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
-__all__ = ["AMBER", "INK", "PAPER", "Picture", "SLATE", "style"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["AMBER", "INK", "PAPER", "Picture", "SLATE", "plotted", "style"]
 
 SLATE, AMBER, INK, PAPER = "#475569", "#E69F00", "#1E293B", "#FFFFFF"
 CYCLE = [SLATE, AMBER, "#0072B2", "#009E73", "#CC79A7", "#56B4E9"]  # after Okabe and Ito
@@ -22,6 +26,19 @@ class Picture:
         stream = io.BytesIO()
         self.image.save(stream, "PNG")
         return {"image/png": stream.getvalue(), "text/plain": self.alt}
+
+
+def plotted(figure: "Figure", alt: str) -> Picture:
+    """A finished matplotlib figure as a picture with its sentence; the figure is closed.
+
+    The last line of a cell, in the place of `plt.show()`.
+    """
+    from matplotlib import pyplot as plt
+
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    plt.close(figure)
+    return Picture(Image.open(stream).convert("RGB"), alt)
 
 
 def style() -> None:
