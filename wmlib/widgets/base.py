@@ -41,7 +41,7 @@ def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 class Sheet:
-    """Opaque paper with a thin border, to draw on: it looks the same in a light and a dark theme."""
+    """Opaque paper with a thin border, the same in a light and a dark theme, to draw on."""
 
     def __init__(self, width: int, height: int):
         self.image = Image.new("RGB", (width, height), PAPER)
@@ -51,7 +51,7 @@ class Sheet:
     def box(
         self, x: float, y: float, width: float, height: float, fill: str | None, edge: str = ""
     ) -> None:
-        """Rectangle of whole pixels with its upper left corner at (x, y); empty ones are skipped."""
+        """Rectangle of whole pixels, upper left corner at (x, y); an empty one is skipped."""
         x, y, right, low = round(x), round(y), round(x + width) - 1, round(y + height) - 1
         if right >= x and low >= y:
             self.pen.rectangle((x, y, right, low), fill, edge or None)

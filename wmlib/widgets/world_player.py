@@ -113,7 +113,7 @@ def draw(r: PlayerResult) -> Image.Image:
             if heights[k] > 0.005:
                 label = f"{heights[k]:.2f}".removeprefix("0")
                 sheet.text(x + (k + 0.5) * lane, floor - tall - 4, label, color, 11, anchor="ms")
-            sheet.text(x + (k + 0.5) * lane, floor + 16, str(k), SOFT, 11, anchor="ms")
+            sheet.text(x + (k + 0.5) * lane, floor + 16, str(k), color, 11, now, "ms")
         sheet.box(x, floor, side, 1, LINE)
     sheet.text(left + side / 2, floor + 32, "lane", SOFT, 11, anchor="ms")
     sheet.text(middle + side / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
