@@ -17,11 +17,11 @@ import numpy as np
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from wmlib.figures import PAPER, picture
+from wmlib.figures import INK, PAPER, picture
 
 __all__ = ["Sheet", "Widget", "png"]
 
-INK, SOFT, LINE, TINT = "#1E293B", "#64748B", "#CBD5E1", "#F1F5F9"  # text, labels, rules, ground
+SOFT, LINE, TINT = "#64748B", "#CBD5E1", "#F1F5F9"  # labels, rules, ground of the numbers
 ALERT = "#C2410C"
 BUTTONS = ("◀ left", "stay", "right ▶")  # actions 0, 1, 2 of Curtain
 
@@ -126,7 +126,7 @@ class Widget:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = self.view._repr_mimebundle_() or {}
-        return {**live, "image/png": self.image.value, "text/plain": self.alt}
+        return {**live, "image/png": bytes(self.image.value), "text/plain": self.alt}
 
 
 def button(label: str, width: int = 76) -> ipywidgets.Button:

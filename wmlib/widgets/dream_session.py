@@ -1,7 +1,7 @@
 """A world and the model's dream of it under the same actions; where they part: error, or luck?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,11 +76,12 @@ def judge(
         return parted, "unknown", "Error or luck: that takes an oracle, which only Curtain has."
     lane, paddle = (int(real[0][row, :, 0].argmax()) // 2 for row in (0, -1))
     sides = np.array(rules.offsets)[np.array(rules.probs) > 0]  # (K,) outcomes of the coin
+    plain = replace(rules, static=0)
     open_to = np.ones(len(sides), bool)  # those that agree with all that was seen and dreamt
     for t, shut in enumerate(closed):
         paddle = int(np.clip(paddle + actions[t - 1] - 1, 0, LANES - 1)) if t else paddle
         world = State(*np.broadcast_arrays(t, lane, sides, paddle))
-        fits = (off := wrong(frames[t], draw_frames(rules, world))) <= SPECK
+        fits = (off := wrong(frames[t], draw_frames(plain, world))) <= SPECK
         open_to = fits & open_to if shut else fits
         if not open_to.any():
             why = "the ball changes sides" if fits.any() else f"{off.min()} pixels are wrong"

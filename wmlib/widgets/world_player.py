@@ -12,8 +12,8 @@ import wmlib.envs  # noqa: F401 (registers the world)
 from wmlib.envs.curtain import LANES, Rules
 from wmlib.envs.oracle import belief, entropy_per_step, optimal_action, value
 from wmlib.errors import BadInput
-from wmlib.figures import SLATE
-from wmlib.widgets.base import BUTTONS, INK, LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.figures import INK, SLATE
+from wmlib.widgets.base import BUTTONS, LINE, SOFT, TINT, Sheet, Widget, button, signed
 
 __all__ = ["PlayerResult", "WorldPlayer"]
 
