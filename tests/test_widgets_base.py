@@ -112,7 +112,9 @@ def test_signed_numbers(number, words):
 
 
 def make(name):
-    return eval(MAKE[name], {**globals(), "wmlib": wmlib, "np": np})
+    known = {}
+    exec(BEGIN, known)
+    return eval(MAKE[name], known)
 
 
 @pytest.mark.parametrize("name", MAKE)

@@ -117,7 +117,9 @@ class Widget:
             except Exception as error:  # a traceback of a callback would be lost in a log
                 self.failure = error
                 line = html.escape(" ".join(f"{type(error).__name__}: {error}".split()))
-                self.message.value = f'<span style="color:{ALERT}">{line}</span>'
+                self.message.value = (
+                    f'<span style="color:var(--jp-error-color1, {ALERT})">{line}</span>'
+                )
 
         if isinstance(control, ipywidgets.Button):
             control.on_click(guarded)

@@ -87,13 +87,16 @@ class DreamConsole(Widget):
         names = {2: ("◀ left", "right ▶"), 3: BUTTONS}.get(count, [str(k) for k in range(count)])
         self.idle, self.wish, self.held = count // 2, None, 0
         self.buttons = [button(name) for name in names]
-        self.driver = ipywidgets.ToggleButtons(options=["agent", "human"])
-        self.driver.style.button_width = "64px"
+        self.driver = ipywidgets.ToggleButtons(
+            options=["agent", "human"],
+            style={"button_width": "76px"}, layout={"margin": "2px 0 0 12px"},
+        )  # fmt: skip
         self.play = ipywidgets.Play(max=10**6, interval=300, show_repeat=False)
-        self.once = button("step", 64)
+        self.once = button("step")
         self.heat = ipywidgets.FloatSlider(
-            temperature, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f"
-        )
+            temperature, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f",
+            style={"description_width": "90px"},
+        )  # fmt: skip
         result = self.session.reset(self.heat.value)
         while not result.over and result.t + 1 < eyes_open + horizon:
             result = self.session.step(None, self.heat.value)

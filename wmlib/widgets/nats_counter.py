@@ -159,7 +159,7 @@ def draw(r: NatsResult) -> Image.Image:
     )
     for k, (label, number, color) in enumerate(numbers):
         y = 86 + 58 * k
-        sheet.box(right, y - 10, 10, 3 if color == INK else 10, color)
+        sheet.box(right, *((y - 6, 10, 3) if color == INK else (y - 10, 10, 10)), color)
         sheet.text(right + 18, y, label, SOFT)
         sheet.text(right, y + 24, f"{number:.2f} nats", size=18, bold=True)
     sheet.text(right, 268, "NLL + KL" + " of all steps" * (steps > 1), SOFT)
@@ -197,13 +197,12 @@ class NatsCounter(Widget):
         if not all(choices):
             raise BadInput("Give entries, or a function with latents, classes and betas.")
         start = start or min(self.entries, default=tuple(axis[0] for axis in choices))
+        look = {"style": {"description_width": "24px"}, "layout": {"width": "220px"}}
         self.knobs = [
-            ipywidgets.SelectionSlider(options=axis, value=value, description=name)
+            ipywidgets.SelectionSlider(options=axis, value=value, description=name, **look)
             for axis, value, name in zip(choices, start, "LKβ", strict=True)
         ]
-        for knob in self.knobs:
-            knob.layout.width = "220px"
-        self.step = ipywidgets.IntSlider(t, min=0, max=max(t, 0), description="step t")
+        self.step = ipywidgets.IntSlider(t, min=0, max=max(t, 0), description="t", **look)
         first = self.evaluate()
         self.step.max = len(first.nll) - 1
         shown = [knob for knob in self.knobs if len(knob.options) > 1]

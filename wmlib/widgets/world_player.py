@@ -153,7 +153,10 @@ class WorldPlayer(Widget):
     ) -> None:  # fmt: skip
         self.world, self.seed, self.actions, self.earlier = world, seed, tuple(actions), ()
         fixed = bool({"offsets", "probs"} & set(world))  # they override p
-        self.p = ipywidgets.FloatSlider(p, min=0, max=1, step=0.05, description="p", disabled=fixed)
+        self.p = ipywidgets.FloatSlider(
+            p, min=0, max=1, step=0.05, description="p", disabled=fixed,
+            style={"description_width": "24px"}, layout={"width": "240px"},
+        )  # fmt: skip
         self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", indent=False)
         self.buttons = [button(word) for word in BUTTONS]
         self.assemble([[*self.buttons, self.p, self.peek]], self.evaluate())
