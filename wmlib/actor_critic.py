@@ -68,9 +68,9 @@ class Critic(nn.Module):
         logits (B, T, bins), feature (B, T, F), returns (B, T-1) -> (B, T-1).
         """
         with torch.no_grad():
-            slow = self.mean(self.slow(feature))[:, :-1]
-        logits = logits[:, :-1]
-        return twohot_loss(logits, returns, self.bins) + twohot_loss(logits, slow, self.bins)
+            slow = self.mean(self.slow(feature.detach()[:, :-1]))
+        targets = torch.stack([returns, slow])  # (2, B, T-1)
+        return twohot_loss(logits[:, :-1], targets, self.bins).sum(0)
 
     @torch.no_grad()
     def update_slow(self) -> None:

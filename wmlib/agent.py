@@ -192,7 +192,7 @@ class Dreamer(nn.Module):
         recent = State(*(part[:, -k:] for part in seen.state))  # (B, K, ...)
         start = State(*(part.flatten(0, 1) for part in recent.detach()))  # (N = B*K, ...)
         dream = self.world.imagine(lambda x: self.actor(x).sample(), start, c.horizon)
-        feature = dream.state.feature  # (N, H+1, F), without gradient
+        feature = dream.feature  # (N, H+1, F), without gradient
         with torch.no_grad():
             reward, continues = self.world.reward(feature), self.world.continues(feature)
         logits = self.critic(feature)  # (N, H+1, bins)
@@ -265,7 +265,7 @@ class Dreamer(nn.Module):
             dream = self.world.imagine(
                 policy, State(seen.h[:, -1], seen.z[:, -1]), horizon, temperature
             )
-            feature = dream.state.feature
+            feature = dream.feature
             parts = (
                 self.world.decode(dream.state),
                 self.world.reward(feature),

@@ -43,7 +43,10 @@ def symexp(x: Tensor) -> Tensor:
 
 def unimix_probs(logits: Tensor, mix: float = 0.01) -> Tensor:
     """Softmax mixed with a uniform: no class falls below mix/K. (..., K) -> (..., K)."""
-    probs = torch.softmax(logits.float(), -1)
+    logits = logits.float()
+    # softmax spelled out: on a CPU torch's own is several times slower for so few classes
+    odds = torch.exp(logits - logits.detach().amax(-1, keepdim=True))
+    probs = odds / odds.sum(-1, keepdim=True)
     if mix == 0:
         return probs.clamp(min=1e-30)  # keep log(p) finite
     return (1 - mix) * probs + mix / logits.shape[-1]
@@ -96,10 +99,14 @@ def twohot(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def twohot_loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
-    """Cross-entropy between the two-hot target and the predicted bins. (..., N), (...) -> (...)."""
+    """Cross-entropy between the two-hot target and the predicted bins. (..., N), (...) -> (...).
+
+    Several targets for the same prediction are stacked in front: (M, ...) -> (M, ...).
+    """
     logits = logits.float()
     lower, weight = twohot(target.detach(), bins)
-    pair = logits.gather(-1, torch.stack([lower, lower + 1], -1))  # (..., 2)
+    pair = torch.stack([lower, lower + 1], -1)  # (..., 2)
+    pair = logits.expand(*pair.shape[:-1], -1).gather(-1, pair)
     return logits.logsumexp(-1) - torch.lerp(pair[..., 0], pair[..., 1], weight)
 
 

@@ -49,7 +49,7 @@ EXPERIMENTS: dict[str, Spec] = {
     ),
     "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
     "cartpole_long": Spec("CartPole-v1", (0,), steps=40_000, eval_every=2000),
-    "pendulum": Spec("Pendulum-v1", (0, 1), minutes=8, eval_every=2000),
+    "pendulum": Spec("Pendulum-v1", (0, 1), minutes=8, eval_every=2000, changes={"horizon": 15}),
     "cartpole_pixels": Spec(
         "CartPole-v1", (0,), minutes=20, eval_every=2000, env_args={"pixels": True, "size": 32},
     ),

@@ -67,10 +67,11 @@ class RecurrentCore(nn.Module):
         x = torch.cat([self.from_h(h), self.from_z(z), token], -1)  # (B, 3U)
         y = self.norm(self.mix(h.unflatten(-1, (self.blocks, -1)), x).flatten(-2))  # (B, D)
         gates = self.gates(y.unflatten(-1, (self.blocks, -1)))  # (B, g, 3D/g)
-        reset, candidate, update = gates.unflatten(-1, (3, -1)).unbind(-2)  # each (B, g, D/g)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate).flatten(-2)
-        update = torch.sigmoid(update - 1).flatten(-2)  # -1: remember by default
-        return update * candidate + (1 - update) * h
+        gates = gates.unflatten(-1, (3, -1)).movedim(-2, 0).flatten(-2)  # (3, B, D)
+        reset, candidate, update = gates.unbind(0)
+        candidate = torch.tanh(torch.sigmoid(reset) * candidate)
+        update = torch.sigmoid(update - 1)  # -1: remember by default
+        return torch.lerp(h, candidate, update)
 
 
 class RSSM(nn.Module):
@@ -136,4 +137,5 @@ class RSSM(nn.Module):
         """One step with eyes closed: z is drawn from the prior. action (B, A)."""
         h = self.core(state.h, state.z.flatten(-2), self.core.embed_action(action))
         prior = self.prior(h, temperature)
-        return State(h, straight_through(sample_onehot(prior), prior))
+        z = sample_onehot(prior)
+        return State(h, straight_through(z, prior) if torch.is_grad_enabled() else z)

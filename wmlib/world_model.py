@@ -47,6 +47,7 @@ class Rollout:
     """
 
     state: State  # h (N, H+1, D), z (N, H+1, S, K)
+    feature: Tensor  # [h; flat z] (N, H+1, F), the memory that `state` is a view of
     action: Tensor  # (N, H, A): action[:, t] leads from state t to state t + 1
 
 
@@ -107,9 +108,12 @@ class WorldModel(nn.Module):
 
         No gradient is kept: REINFORCE needs the dream only as data.
         """
-        states, actions = [start], []
+        state, features, actions = start, [start.feature], []
         for _ in range(horizon):
-            actions.append(policy(states[-1].feature))
-            states.append(self.rssm.step(states[-1], actions[-1], temperature))
-        state = State(*(torch.stack(part, 1) for part in zip(*states, strict=True)))
-        return Rollout(state, torch.stack(actions, 1))
+            actions.append(policy(features[-1]))
+            state = self.rssm.step(state, actions[-1], temperature)
+            features.append(state.feature)
+        feature = torch.stack(features, 1)
+        h, z = feature.split([start.h.shape[-1], feature.shape[-1] - start.h.shape[-1]], -1)
+        state = State(h, z.unflatten(-1, start.z.shape[-2:]))
+        return Rollout(state, feature, torch.stack(actions, 1))
