@@ -1,4 +1,4 @@
-"""Command line: python -m wmlib train | evaluate | dream | experiment.
+"""Command line: python -m wmlib train | evaluate | dream | bench | experiment.
 
 Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
 input, 1 failure.
@@ -91,7 +91,21 @@ class Experiment:
     """Also draw the learning curves to this PNG."""
 
 
-COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "experiment": Experiment}
+@dataclass
+class Bench:
+    """Time full updates, say where the time goes, and draw how it grows with the sizes."""
+
+    cases: tuple[str, ...] = ("vector", "image", "curtain", "cartpole")
+    threads: int | None = None
+    """Torch threads (default: all cores, at most 4)."""
+    seconds: float = 10.0
+    """How long to time each case."""
+    plot: str | None = "imgs/bench.png"
+    """Draw to this PNG (None: do not)."""
+
+
+COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
+COMMANDS["experiment"] = Experiment
 
 
 def run_train(args: Train) -> str:
@@ -191,6 +205,22 @@ def run_experiment(args: Experiment) -> str:
     return json.dumps(lines)
 
 
+def run_bench(args: Bench) -> str:
+    """Measure; returns a line of JSON, after a table on stderr."""
+    from wmlib.bench import bench, draw, table
+
+    if args.seconds <= 0:
+        raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
+    picture = Path(args.plot) if args.plot else None
+    if picture is not None and not picture.parent.is_dir():
+        raise BadInput(f"Cannot write {picture}: there is no directory {picture.parent}.")
+    result = bench(args.cases, args.threads, args.seconds)
+    print(table(result), file=sys.stderr)
+    if picture is not None:
+        draw(result, picture)
+    return json.dumps(result)
+
+
 def parse(argv: list[str]) -> object:
     """Arguments -> one of the command dataclasses; BadInput for anything tyro does not accept."""
     if not argv or argv[0] not in (*COMMANDS, "-h", "--help"):
@@ -260,10 +290,10 @@ def _sentence(box: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
-    actions[Experiment] = run_experiment
+    actions |= {Bench: run_bench, Experiment: run_experiment}
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        if not isinstance(args, Experiment):
+        if not isinstance(args, Bench | Experiment):
             from wmlib.runtime import set_threads
 
             set_threads()
