@@ -87,6 +87,8 @@ class Experiment:
     """Torch threads (default: all cores, at most 4)."""
     seeds: tuple[int, ...] = ()
     """Only these seeds."""
+    jobs: int = 1
+    """Runs at a time, one thread each (ablations only)."""
     plot: str | None = None
     """Also draw the learning curves to this PNG."""
 
@@ -197,11 +199,16 @@ def run_dream(args: Dream) -> str:
 
 def run_experiment(args: Experiment) -> str:
     """Run it; returns a line of JSON."""
-    from wmlib.experiments import draw, run
+    from wmlib import ablations, experiments
 
-    lines = run(args.name, Path(args.out), args.threads, args.seeds)
+    if args.name == "ablations":
+        lines = ablations.run(Path(args.out), args.jobs, args.seeds)
+        if args.plot:
+            ablations.draw(Path(args.out), Path(args.plot))
+        return json.dumps(lines)
+    lines = experiments.run(args.name, Path(args.out), args.threads, args.seeds)
     if args.plot:
-        draw(args.name, Path(args.out), Path(args.plot))
+        experiments.draw(args.name, Path(args.out), Path(args.plot))
     return json.dumps(lines)
 
 

@@ -13,6 +13,7 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def run(
         KeyboardInterrupt: a run was interrupted; it is not stored.
     """
     if name not in EXPERIMENTS:
-        raise BadInput(f"Unknown experiment '{name}'; allowed are {', '.join(EXPERIMENTS)}.")
+        names = ", ".join([*EXPERIMENTS, "ablations"])
+        raise BadInput(f"Unknown experiment '{name}'; allowed are {names}.")
     used = wmlib.set_threads(threads)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -90,13 +92,17 @@ def stored(name: str, out: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def one(spec: Spec, seed: int, folder: Path) -> dict:
-    """Train and evaluate one seed."""
+def one(
+    spec: Spec, seed: int, folder: Path, operation: Callable[[wmlib.Dreamer], None] | None = None
+) -> dict:
+    """Train and evaluate one seed; `operation` changes the fresh agent first."""
     began = time.monotonic()
     config = wmlib.preset(spec.preset, **spec.changes)
     wmlib.seed_everything(seed)
     env = wmlib.make_env(spec.env, config.num_envs, seed, **spec.env_args)
     agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
+    if operation is not None:
+        operation(agent)
     result = wmlib.train(
         agent, env, spec.steps, folder, spec.minutes, seed, eval_every=spec.eval_every,
         eval_episodes=spec.episodes, curve_episodes=spec.curve_episodes,

@@ -1,0 +1,148 @@
+"""The ablations change what they say, and nothing else."""
+
+import concurrent.futures
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import wmlib
+import wmlib.experiments
+from wmlib import __main__ as cli
+from wmlib import ablations, actor_critic, bench, world_model
+from wmlib.ablations import ABLATIONS, Adam
+from wmlib.nets import NormSiLU
+
+SMALL = dict(deter=16, hidden=8, units=8, depth=8, batch_size=2, batch_length=4, horizon=2)
+
+
+@pytest.fixture
+def agent():
+    wmlib.seed_everything(0)
+    space = bench.image_space(16, 1), bench.DISCRETE(3)
+    return wmlib.Dreamer(*space, wmlib.preset("tiny", **SMALL))
+
+
+@pytest.fixture(autouse=True)
+def modules_restored(monkeypatch):
+    for module in (world_model, actor_critic):
+        for name in ("twohot_loss", "twohot_mean"):
+            monkeypatch.setattr(module, name, getattr(module, name))
+
+
+@pytest.mark.parametrize("name", list(ABLATIONS))
+def test_every_ablation_trains(name):
+    wmlib.seed_everything(0)
+    ablation = ABLATIONS[name]
+    config = wmlib.preset("tiny", **SMALL | {"batch_length": 8}).replace(**ablation.changes)
+    agent = wmlib.Dreamer(bench.image_space(16, 1), bench.DISCRETE(3), config)
+    if ablation.operation:
+        ablation.operation(agent)
+    before = {k: v.clone() for k, v in agent.state_dict().items()}
+    for _ in range(3):
+        agent.update(bench.random_batch(agent))
+    changed = [k for k, v in agent.state_dict().items() if not torch.equal(v, before[k])]
+    parts = ("world.encoder", "world.rssm", "world.decoder", "actor", "critic.fast", "critic.slow")
+    for part in parts:
+        assert any(k.startswith(part) for k in changed), part
+
+
+def test_adam_takes_adams_steps():
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = Adam([p], 0.1, warmup=0, agc=0)
+    seen = []
+    for grad in (1.0, -2.0, 0.5, 10.0):
+        p.grad = torch.tensor([grad])
+        optimizer.step()
+        seen.append(p.item())
+    expected = [-0.1, -0.06338965, -0.04972058, -0.10387036]
+    assert np.allclose(seen, expected, atol=1e-6)
+
+
+def test_layer_norm_replaces_every_norm(agent):
+    count = sum(isinstance(m, NormSiLU) for m in agent.modules())
+    ablations.use_layer_norm(agent)
+    assert not any(isinstance(m, NormSiLU) for m in agent.modules())
+    assert sum(isinstance(m, ablations.LayerNormSiLU) for m in agent.modules()) == count > 20
+    learnt = {id(p) for p in agent.optimizer.params}
+    assert learnt == {id(p) for p in agent.parameters() if p.requires_grad}
+
+
+def test_without_scale_returns_stay(agent):
+    ablations.drop_return_scale(agent)
+    assert agent.return_scale(torch.tensor([0.0, 1e6])) == 1
+
+
+def test_symlog_two_hot_underestimates_a_gamble(agent):
+    """Rewards 0 or 100 with equal odds: even bins in symlog space settle on about 9."""
+    ablations.use_symlog_twohot(agent)
+    bins = agent.world.bins
+    logits = torch.zeros(1, len(bins), requires_grad=True)
+    for _ in range(4000):
+        loss = world_model.twohot_loss(logits.expand(2, -1), torch.tensor([0.0, 100.0]), bins)
+        (grad,) = torch.autograd.grad(loss.mean(), logits)
+        logits = (logits - 2 * grad).detach().requires_grad_()
+    assert world_model.twohot_mean(logits, bins).item() == pytest.approx(9.05, abs=0.3)
+
+
+def test_the_plan_goes_seed_by_seed():
+    plan = ablations.plan()
+    assert len(plan) == len(set(plan)) == 3 * (len(ABLATIONS) + 5)
+    assert [seed for *_, seed in plan] == sorted(seed for *_, seed in plan)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    calls = []
+
+    def fake(world, name, seed):
+        calls.append((world, name, seed))
+        line = {"world": world, "ablation": name, "seed": seed, "eval_return_mode": 0.5 + seed / 10}
+        return line, {"steps": [1.0, 2.0], "eval_return": [0.1, 0.2]}
+
+    monkeypatch.setattr(ablations, "train_one", fake)
+    monkeypatch.setattr(
+        concurrent.futures, "ProcessPoolExecutor",
+        lambda jobs, *_, **__: concurrent.futures.ThreadPoolExecutor(jobs),
+    )  # fmt: skip
+    return calls
+
+
+def test_stored_runs_are_not_run_again(quick, tmp_path):
+    assert len(ablations.run(tmp_path, 2, seeds=(0,))) == len(quick) == len(ABLATIONS) + 5
+    assert len(ablations.run(tmp_path, 1)) == 3 * (len(ABLATIONS) + 5)
+    assert len(quick) == len(set(quick))
+    columns = (tmp_path / "ablations.csv").read_text().splitlines()
+    assert columns[0] == "world,ablation,seed,steps,eval_return" and len(columns) == 1 + 2 * len(
+        quick
+    )
+
+
+def test_command_draws(quick, tmp_path, capsys):
+    picture = tmp_path / "a.png"
+    options = ["--out", str(tmp_path / "r"), "--plot", str(picture), "--jobs", "2"]
+    assert cli.main(["experiment", "ablations", *options]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(quick)
+    assert Image.open(picture).size == (1000, 440)
+
+
+def test_bad_input_is_one_sentence(capsys, tmp_path):
+    assert cli.main(["experiment", "ablations", "--jobs", "0", "--out", str(tmp_path)]) == 2
+    assert "--jobs is 0" in capsys.readouterr().err
+    assert cli.main(["experiment", "no such"]) == 2
+    assert "ablations" in capsys.readouterr().err
+
+
+def test_one_real_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(
+        ablations.WORLDS, "Curtain", wmlib.experiments.Spec(
+            "wmlib/Curtain-v0", (0,), steps=64, episodes=4, eval_every=32, curve_episodes=4
+        ),
+    )  # fmt: skip
+    threads = torch.get_num_threads()
+    line, curve = ablations.train_one("Curtain", "KL 0.5 / 0.1", 0)
+    torch.set_num_threads(threads)
+    assert line["ablation"] == "KL 0.5 / 0.1" and line["steps"] >= 64
+    assert len(curve["steps"]) >= 1 and -1.2 < curve["eval_return"][0] < 1

@@ -1,0 +1,267 @@
+"""What each ingredient is worth: the same training with one thing changed at a time.
+
+    python -m wmlib experiment ablations --jobs 2
+
+Most changes are keys of the config. The others are operations on a freshly built agent, kept here
+so that the engine does not carry switches that nobody should turn.
+"""
+
+import concurrent.futures
+import csv
+import json
+import multiprocessing
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import wmlib
+from wmlib.agent import Dreamer
+from wmlib.distributions import symexp, symlog, twohot_loss
+from wmlib.errors import BadInput
+from wmlib.experiments import Spec, one, where
+from wmlib.nets import NormSiLU
+from wmlib.optim import LaProp
+from wmlib.trainer import read_metrics
+
+__all__ = ["ABLATIONS", "WORLDS", "Ablation", "draw", "run", "stored"]
+
+
+# ---------------------------------------------------------------- operations
+
+
+class Adam(LaProp):
+    """LaProp's averages in Adam's order: the mean of g over the root mean square of g."""
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Apply one update with the parameters' gradients, then clear them."""
+        beta1, beta2 = self.betas
+        for i, p in enumerate(self.params):
+            if p.grad is None:
+                continue
+            grad = self.clip([p], [p.grad])[0] if self.agc else p.grad
+            n, mean, square = self.updates[i] + 1, self.mean[i], self.square[i]
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            size = (square / (1 - beta2**n)).sqrt_().add_(1e-8)
+            p.addcdiv_(mean, size, value=-self.rate(i) / (1 - beta1**n))
+            self.updates[i], p.grad = n, None
+
+
+class LayerNormSiLU(nn.Module):
+    """SiLU(LayerNorm(x)): subtracts the mean too, and has a bias."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(size, eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer. (..., size) -> same."""
+        return F.silu(self.norm(x))
+
+
+class NoScale(nn.Module):
+    """Leaves returns as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+
+    def forward(self, returns: Tensor) -> Tensor:
+        """Give 1, whatever the returns."""
+        return torch.ones_like(self.low)
+
+
+def rebuild_optimizer(agent: Dreamer, kind: type[LaProp] = LaProp) -> None:
+    """Give the agent a fresh optimiser over all its parameters."""
+    c = agent.config
+    agent.optimizer = kind(
+        agent.parameters(), c.lr, c.warmup, c.agc, slower=agent.actor.parameters(),
+        slowdown=c.actor_lr, decay=c.lr_decay,
+    )  # fmt: skip
+
+
+def use_adam(agent: Dreamer) -> None:
+    """Adam instead of LaProp; same rate, warm-up, fall and clipping."""
+    rebuild_optimizer(agent, Adam)
+
+
+def use_layer_norm(agent: Dreamer) -> None:
+    """LayerNorm instead of RMSNorm, everywhere."""
+    for module in list(agent.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NormSiLU):
+                setattr(module, name, LayerNormSiLU(len(child.gain), child.eps))
+    agent.critic.slow.requires_grad_(False)
+    rebuild_optimizer(agent)
+
+
+def drop_return_scale(agent: Dreamer) -> None:
+    """Advantages in the units of the reward."""
+    agent.return_scale = NoScale()
+
+
+def use_symlog_twohot(agent: Dreamer) -> None:
+    """Two-hot over symlog(value) with even bins: the mean is taken before the symexp, not after."""
+    from wmlib import actor_critic, world_model
+
+    bins = torch.linspace(-20, 20, agent.config.bins)
+    agent.world.bins, agent.critic.bins = bins, bins.clone()
+
+    def loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
+        return twohot_loss(logits, symlog(target), bins)
+
+    def mean(logits: Tensor, bins: Tensor) -> Tensor:
+        return symexp((torch.softmax(logits.float(), -1) * bins).sum(-1))
+
+    for module in (world_model, actor_critic):  # in this process, which runs nothing else
+        module.twohot_loss, module.twohot_mean = loss, mean
+
+
+# ---------------------------------------------------------------- the list
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One change to the recipe."""
+
+    about: str
+    changes: dict = field(default_factory=dict)  # of the config
+    operation: Callable[[Dreamer], None] | None = None
+    everywhere: bool = False  # on CartPole too
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "as it is": Ablation("preset tiny", everywhere=True),
+    "no unimix": Ablation("latents and policy may rule classes out", {"unimix": 0.0}),
+    "free nats 1": Ablation(
+        "KL below 1 nat gives no gradient, as in the paper", {"free_nats": 1.0}
+    ),
+    "KL 0.5 / 0.1": Ablation("dyn scale 0.5 instead of 1", {"dyn_scale": 0.5}),
+    "Adam": Ablation("instead of LaProp", operation=use_adam, everywhere=True),
+    "no replay value": Ablation(
+        "the critic learns in dreams only", {"replay_value_scale": 0.0}, everywhere=True
+    ),
+    "symlog two-hot": Ablation(
+        "bins even in symlog space, mean before symexp",
+        operation=use_symlog_twohot,
+        everywhere=True,
+    ),
+    "LayerNorm": Ablation("instead of RMSNorm", operation=use_layer_norm),
+    "no return scale": Ablation("advantages as they are", operation=drop_return_scale),
+    "dream from last 4": Ablation("of the 16 rows of a window", {"imagine_last": 4}),
+    "dream from last 2": Ablation("of the 16 rows of a window", {"imagine_last": 2}),
+    "ratio x 1/2": Ablation("half the updates per step", {"ratio": 16.0}),
+    "ratio x 2": Ablation("twice the updates per step", {"ratio": 64.0}),
+    "no stored latents": Ablation(
+        "windows start from zeros", {"stored_latents": False}, everywhere=True
+    ),
+}
+
+WORLDS: dict[str, Spec] = {
+    "Curtain": Spec(
+        "wmlib/Curtain-v0", (0, 1, 2), steps=16_000, episodes=1000, eval_every=2000,
+        curve_episodes=200,
+    ),
+    "CartPole": Spec("CartPole-v1", (0, 1, 2), steps=12_000, eval_every=2000),
+}  # fmt: skip
+
+
+def plan() -> list[tuple[str, str, int]]:
+    """All (world, ablation, seed), seed by seed, so that a part of the list is a fair table too."""
+    runs = [
+        (world, name, seed)
+        for world, spec in WORLDS.items()
+        for name, ablation in ABLATIONS.items()
+        for seed in spec.seeds
+        if world == "Curtain" or ablation.everywhere
+    ]
+    return sorted(runs, key=lambda r: (r[2], r[0] != "Curtain"))
+
+
+def train_one(world: str, name: str, seed: int) -> tuple[dict, dict[str, list[float]]]:
+    """Train and evaluate one run in this process: its line and its curve."""
+    ablation, used = ABLATIONS[name], wmlib.set_threads(1)
+    spec = replace(WORLDS[world], changes=ablation.changes)
+    with tempfile.TemporaryDirectory() as folder:
+        line = one(spec, seed, Path(folder) / "run", ablation.operation)
+        columns = read_metrics(Path(folder) / "run" / "metrics.csv")
+    keep = np.isfinite(columns["eval_return"])
+    curve = {k: columns[k][keep].tolist() for k in ("steps", "updates", "seconds", "eval_return")}
+    line = {"world": world, "ablation": name, **line, **where("ablations --jobs 2", used)}
+    return line, curve
+
+
+def run(out: Path, jobs: int = 1, seeds: tuple[int, ...] = ()) -> list[dict]:
+    """Do the runs that are not stored yet, `jobs` at a time, one thread each; all stored lines.
+
+    Raises:
+        BadInput: a directory that cannot be written, or jobs below 1.
+    """
+    if jobs < 1:
+        raise BadInput(f"--jobs is {jobs}; it must be at least 1.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write to {out} ({error}).") from error
+    done = {(line["world"], line["ablation"], line["seed"]) for line in stored(out)}
+    todo = [key for key in plan() if key not in done and (not seeds or key[2] in seeds)]
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, spawn, max_tasks_per_child=1) as pool:
+        futures = [pool.submit(train_one, *key) for key in todo]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                _append(out, *future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return stored(out)
+
+
+def stored(out: Path) -> list[dict]:
+    """Lines of the runs that are already there."""
+    path = out / "ablations.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _append(out: Path, line: dict, curve: dict[str, list[float]]) -> None:
+    path, keys = out / "ablations.csv", (line["world"], line["ablation"], line["seed"])
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["world", "ablation", "seed", *curve])
+        for values in zip(*curve.values(), strict=True):
+            writer.writerow([*keys, *(f"{v:.6g}" for v in values)])
+    with open(out / "ablations.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def draw(out: Path, picture: Path) -> None:
+    """Final returns of every ablation, one dot a seed, to a PNG."""
+    from matplotlib.figure import Figure
+
+    from wmlib.figures import AMBER, SLATE
+
+    lines = stored(out)
+    figure = Figure(figsize=(10, 4.4), dpi=100, layout="constrained")
+    for ax, world in zip(figure.subplots(1, 2), WORLDS, strict=True):
+        here = [line for line in lines if line["world"] == world]
+        names = [name for name in ABLATIONS if any(li["ablation"] == name for li in here)]
+        for i, name in enumerate(names):
+            values = [li["eval_return_mode"] for li in here if li["ablation"] == name]
+            ax.plot(values, [i] * len(values), "o", color=SLATE, alpha=0.7)
+            ax.plot(np.mean(values), i, "|", color=AMBER, ms=16, mew=3)
+            if i == 0:
+                ax.axvline(np.mean(values), color=AMBER, lw=1, ls="--")
+        ax.set_yticks(range(len(names)), names)
+        ax.invert_yaxis()
+        ax.set(title=f"{world}, {WORLDS[world].steps:,} steps", xlabel="return, most likely action")
+    figure.savefig(picture)
