@@ -23,14 +23,7 @@ SENTENCE = re.compile(r"[A-Z0-9].{15,}[.?]", re.S)
 SHOUT = re.compile(r"[A-Za-z]!(\s|$)|[\U0001F000-\U0001FAFF\u2600-\u26FF\u2705\u274C]")
 
 # Rules that a notebook does not keep yet, and why.
-EXEMPT = {
-    "11_full_agent": {
-        "map": "comes with its next execution",
-        "guess": "comes with its next execution",
-        "alt": "two plots; figures.plotted comes with its next execution",
-        "ids": "come with its next execution",
-    },
-}
+EXEMPT: dict[str, dict[str, str]] = {}
 
 
 def faults(notebook: dict) -> list[str]:
