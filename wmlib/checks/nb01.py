@@ -67,7 +67,7 @@ def bayes(update):
         require(
             np.allclose(twice, joint / joint.sum()), "Two looks should equal one with the product."
         )
-    after = array(update([0.7, 0.3], [0.1, 0.9]), (2,), "the belief")
+    after = array(update(np.array([0.7, 0.3]), np.array([0.1, 0.9])), (2,), "the belief")
     return f"The camera says right: left {after[0]:.2f}, right {after[1]:.2f}."
 
 
