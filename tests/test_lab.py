@@ -1,19 +1,11 @@
 """`make lab` serves JupyterLab on this machine only, behind its token."""
 
-import json
-import os
-import re
 import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from lab_server import ROOT, lab_server
 
 
 def status(url: str) -> int:
@@ -26,37 +18,13 @@ def status(url: str) -> int:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A server started with the flags of the Makefile, as (address, token)."""
-    recipe = re.search(r"-m jupyterlab (.*) \$\(LAB_ARGS\)", (ROOT / "Makefile").read_text())[1]
-    runtime = tmp_path_factory.mktemp("runtime")
-    flags = [*recipe.split(), "--no-browser", "--allow-root", "--ServerApp.port_retries=50"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *flags],
-        cwd=ROOT / "notebooks", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime)},
-    )  # fmt: skip
-    try:
-        for _ in range(240):
-            found = list(runtime.glob("jpserver-*.json"))
-            if found and found[0].stat().st_size:
-                about = json.loads(found[0].read_text())
-                break
-            assert process.poll() is None, "the server did not start"
-            time.sleep(0.25)
+    """A server of the course's notebooks: its url, token, hostname and port."""
+    with lab_server(ROOT / "notebooks", tmp_path_factory.mktemp("runtime")) as about:
         yield about
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def test_nobody_gets_in_without_the_token(lab):
-    for _ in range(40):
-        try:
-            code = status(f"{lab['url']}api/contents")
-            break
-        except urllib.error.URLError:
-            time.sleep(0.25)
-    assert code == 403
+    assert status(f"{lab['url']}api/contents") == 403
     assert len(lab["token"]) >= 32
 
 

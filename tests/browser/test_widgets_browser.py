@@ -1,0 +1,177 @@
+"""The widgets in a real browser: JupyterLab runs a notebook, and somebody clicks.
+
+Needs chromium (`apt-get install chromium`) and playwright; skipped without them, unless
+WMLIB_REQUIRE_BROWSER=1. Screenshots go to the directory WMLIB_SCREENSHOTS, if it is set.
+"""
+
+import base64
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from lab_server import lab_server
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+
+CELLS = [
+    "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)",
+    "DreamConsole(wmlib.load_pretrained('curtain'))",
+    "WorldPlayer(p=0.7)",
+    "f = np.eye(16)[..., None]\n"
+    "NatsCounter({(k, 8, 1.0): NatsEntry(f, f / k, 1 / k, 3.5, 3.4) for k in (1, 2, 4)})",
+    "def train(l, k, b):\n    assert l < 2, 'only L = 1 can be trained'\n"
+    "    return NatsEntry(f, f, 1.0, 3.0, 3.4)\nNatsCounter(train, (1, 2), (8,), (1.0,))",
+]
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
+FLAGS += "--disable-background-networking --disable-dev-shm-usage"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A running browser; without one the test is skipped, or fails where one is required."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if not path or not sync_playwright:
+        missing = "playwright" if path else "chromium"
+        if os.environ.get("WMLIB_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{missing} is not installed, and WMLIB_REQUIRE_BROWSER is 1")
+        pytest.skip(f"{missing} is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module", params=THEMES)
+def page(request, chromium, tmp_path_factory):
+    """JupyterLab in this theme, with a notebook of all widgets executed."""
+    home = tmp_path_factory.mktemp(request.param)
+    for name in ("notebooks", "runtime", "settings/@jupyterlab/apputils-extension", "spaces"):
+        (home / name).mkdir(parents=True)
+    theme = home / "settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    theme.write_text(json.dumps({"theme": THEMES[request.param]}))
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    book = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(book, home / "notebooks/widgets.ipynb")
+    places = {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
+    }
+    with lab_server(home / "notebooks", home / "runtime", **places) as lab:
+        page = chromium.new_page(viewport={"width": 1280, "height": 2800})
+        page.set_default_timeout(60_000)
+        page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
+        page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
+        page.get_by_text("Run", exact=True).first.click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 4")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
+        )
+        yield page
+        if folder := os.environ.get("WMLIB_SCREENSHOTS"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=Path(folder) / f"widgets-{request.param}.png")
+        page.close()
+
+
+class Shown:
+    """The k-th widget on the page."""
+
+    def __init__(self, page, k):
+        self.page = page
+        self.root = page.locator(".jp-OutputArea-output", has=page.locator("img")).nth(k)
+        self.image = self.root.locator("img")
+
+    def pixels(self):
+        """What the browser draws, (height, width, 3)."""
+        url = self.image.evaluate(
+            """i => { const c = document.createElement('canvas');
+            c.width = i.naturalWidth; c.height = i.naturalHeight;
+            c.getContext('2d').drawImage(i, 0, 0); return c.toDataURL('image/png'); }"""
+        )
+        data = base64.b64decode(url.partition(",")[2])
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def changes(self, act, times=1, seconds=15):
+        """Act, then wait until the picture has changed so many times."""
+        before = self.pixels()
+        act()
+        for _ in range(10 * seconds):
+            now = self.pixels()
+            if now.shape != before.shape or (now != before).any():
+                before, times = now, times - 1
+            if not times:
+                return True
+            self.page.wait_for_timeout(100)
+        return False
+
+    def button(self, name):
+        return self.root.get_by_role("button", name=name, exact=True)
+
+    def nudge(self, k, key="ArrowRight"):
+        """Move the k-th slider by one step."""
+        self.root.locator(".noUi-handle").nth(k).focus()
+        self.page.keyboard.press(key)
+
+
+def test_pictures_are_there_before_any_click_and_sharp(page):
+    for k in range(4):
+        shown = Shown(page, k)
+        size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
+        pixels = shown.pixels()
+        assert size == [pixels.shape[1], pixels.shape[0]] and size[0] > 600  # one to one
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+    assert page.get_by_text("Error displaying widget").count() == 0
+
+
+def test_the_theme_is_the_one_asked_for(page, request):
+    light = page.evaluate("document.body.dataset.jpThemeLight") == "true"
+    assert light == ("light" in request.node.callspec.id)
+
+
+def test_the_dream_console_obeys(page):
+    console = Shown(page, 0)
+    assert console.changes(console.button("◀ left").click)
+    assert console.changes(console.button("stay").click)
+    assert console.changes(console.button("step").click)
+    console.button("agent").click()
+    play = console.root.locator(".widget-play button")
+    assert console.changes(play.first.click, times=4)  # goes on by itself
+    play.first.click()  # pause
+    page.wait_for_timeout(1000)
+    assert not console.changes(lambda: None, seconds=2)
+    console.nudge(0)
+    assert console.changes(console.button("step").click)
+
+
+def test_the_world_player_obeys(page):
+    player = Shown(page, 1)
+    assert player.changes(player.button("right ▶").click)
+    assert player.changes(player.button("stay").click)
+    assert player.changes(player.root.locator("input[type=checkbox]").click)
+    assert player.changes(lambda: player.nudge(0))
+
+
+def test_the_nats_counter_obeys(page):
+    counter = Shown(page, 2)
+    assert counter.changes(lambda: counter.nudge(0))
+
+
+def test_an_error_is_a_line_below_the_picture(page):
+    counter = Shown(page, 3)
+    before = counter.pixels()
+    counter.nudge(0)
+    counter.root.get_by_text("AssertionError: only L = 1 can be trained").wait_for()
+    np.testing.assert_array_equal(counter.pixels(), before)

@@ -1,0 +1,45 @@
+"""Start JupyterLab with the flags of the Makefile, for the tests that need a real server."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+@contextlib.contextmanager
+def lab_server(notebooks: Path, runtime: Path, **env: str) -> Iterator[dict]:
+    """A server of this directory, ready to answer; yields its url, token, hostname and port."""
+    recipe = re.search(r"-m jupyterlab (.*) \$\(LAB_ARGS\)", (ROOT / "Makefile").read_text())[1]
+    flags = [*recipe.split(), "--no-browser", "--allow-root", "--ServerApp.port_retries=50"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *flags],
+        cwd=notebooks, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime), **env},
+    )  # fmt: skip
+    try:
+        for _ in range(240):
+            found = list(runtime.glob("jpserver-*.json"))
+            if found and found[0].stat().st_size:
+                about = json.loads(found[0].read_text())
+                break
+            assert process.poll() is None, "the server did not start"
+            time.sleep(0.25)
+        for _ in range(40):
+            try:
+                urllib.request.urlopen(f"{about['url']}api", timeout=10).close()
+                break
+            except urllib.error.URLError:
+                time.sleep(0.25)
+        yield about
+    finally:
+        process.terminate()
+        process.wait(20)

@@ -1,0 +1,168 @@
+"""Widgets in their three situations: stored by a headless run, compared by nbval, and alive."""
+
+import io
+import subprocess
+import sys
+
+import ipywidgets
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image, ImageColor
+from store_notebooks import store
+
+from wmlib.figures import PAPER
+from wmlib.widgets import DreamConsole, NatsCounter, Widget, WorldPlayer
+from wmlib.widgets.base import LINE, Sheet, png, signed
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+BEGIN = "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)"
+MAKE = {
+    "console": "DreamConsole(wmlib.load_pretrained('curtain'))",
+    "player": "WorldPlayer(p=0.7)",
+    "counter": "NatsCounter({(k, 8, 1.0): NatsEntry(np.eye(16)[..., None], "
+    "np.eye(16)[..., None] / k, 1 / k, 3.5, 3.4) for k in (1, 2)})",
+}
+
+
+class Adder(Widget):
+    """Adds what the slider says; fails at 3 and draws nothing at 4."""
+
+    alt = "A square whose brightness is a sum."
+
+    def __init__(self):
+        self.knob, self.press = ipywidgets.IntSlider(max=9), ipywidgets.Button(description="go")
+        self.assemble([[self.knob, self.press]], 0)
+        self.on(self.knob, self.add)
+        self.on(self.press, lambda _: 200)
+
+    def add(self, number):
+        if number == 3:
+            raise ValueError("three is <not>\n allowed")
+        return None if number == 4 else self.result + number
+
+    def draw(self, result):
+        return Image.new("L", (4, 4), result)
+
+
+def image_of(widget):
+    return Image.open(io.BytesIO(widget.image.value))
+
+
+def test_a_control_gives_a_result_and_its_picture():
+    widget = Adder()
+    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == 0
+    widget.knob.value = 2
+    widget.knob.value = 5
+    assert widget.result == 7 and image_of(widget).getpixel((0, 0)) == 7
+    widget.press.click()
+    assert widget.result == 200 and image_of(widget).getpixel((0, 0)) == 200
+    widget.knob.value = 4
+    assert widget.result == 200
+
+
+def test_an_error_becomes_one_readable_line_and_goes_away():
+    widget = Adder()
+    widget.knob.value = 3
+    assert "ValueError: three is &lt;not&gt; allowed" in widget.message.value
+    assert isinstance(widget.failure, ValueError)
+    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == 0
+    widget.knob.value = 1
+    assert widget.message.value == "" and widget.failure is None and widget.result == 1
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_old_result():
+    widget = Adder()
+    widget.draw = lambda result: 1 / 0
+    widget.press.click()
+    assert widget.result == 0 and "ZeroDivisionError" in widget.message.value
+
+
+def test_the_bundle_holds_view_picture_and_a_constant_sentence():
+    widget = Adder()
+    before = widget._repr_mimebundle_()
+    assert before["image/png"].startswith(b"\x89PNG")
+    assert before["text/plain"] == Adder.alt
+    assert before[VIEW]["model_id"] == widget.view.model_id
+    widget.knob.value = 2
+    after = widget._repr_mimebundle_()
+    assert after["image/png"] != before["image/png"]
+    assert after["text/plain"] == before["text/plain"]
+
+
+def test_frames_stay_sharp_on_opaque_paper():
+    sheet = Sheet(60, 50)
+    frame = np.random.default_rng(0).random((16, 16, 1))
+    sheet.frame(6, 8, frame, 32, "#FF0000")
+    back = np.asarray(Image.open(io.BytesIO(png(sheet.image))))
+    inside = back[8:40, 6:38]
+    np.testing.assert_array_equal(inside[::2, ::2, 0], (frame[..., 0] * 255).astype(np.uint8))
+    for shift in (np.s_[1::2, ::2], np.s_[::2, 1::2], np.s_[1::2, 1::2]):
+        np.testing.assert_array_equal(inside[shift], inside[::2, ::2])  # no blur between pixels
+    places = {(0, 0): LINE, (49, 59): LINE, (2, 2): PAPER, (6, 20): "#FF0000"}
+    for at, color in places.items():
+        assert tuple(back[at]) == ImageColor.getrgb(color)
+
+
+@pytest.mark.parametrize(
+    "number, words", [(0.935, "+0.94"), (-0.02, "−0.02"), (-0.001, "0.00"), (0.0, "0.00")]
+)
+def test_signed_numbers(number, words):
+    assert signed(number) == words
+
+
+def make(name):
+    known = {}
+    exec(BEGIN, known)
+    return eval(MAKE[name], known)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_every_widget_is_opaque_and_fits_a_notebook(name):
+    widget = make(name)
+    image = image_of(widget)
+    assert image.mode == "RGB" and image.width <= 760 and image.height <= 480
+    edge = np.concatenate([np.asarray(image)[[0, -1]].reshape(-1, 3),
+                           np.asarray(image)[:, [0, -1]].reshape(-1, 3)])  # fmt: skip
+    assert (edge == edge[0]).all()  # a closed border: nothing is drawn over it
+    assert len(widget.alt) > 60 and not any(c.isdigit() for c in widget.alt.replace("16", ""))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A notebook with every widget and a moved slider, executed without a front end."""
+    path = tmp_path_factory.mktemp("stored") / "widgets.ipynb"
+    cells = [BEGIN, *MAKE.values(), "w = WorldPlayer(); w.p.value = 0.9; w"]
+    cells = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    store(path)
+    return path
+
+
+def test_a_stored_notebook_shows_pictures_without_a_kernel(stored):
+    notebook = nbformat.read(stored, as_version=4)
+    assert "widgets" not in notebook.metadata
+    classes = DreamConsole, WorldPlayer, NatsCounter, WorldPlayer
+    for cell, kind in zip(notebook.cells[1:], classes, strict=True):
+        (output,) = cell.outputs
+        assert output.data["text/plain"] == kind.alt
+        assert output.data["image/png"].startswith("iVBOR")
+
+
+def nbval(path):
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbval", "--rootdir"]
+    command += [path.parent, "--nbval-current-env", path]
+    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True)
+
+
+def test_nbval_is_content_with_what_was_stored(stored, tmp_path):
+    notebook = nbformat.read(stored, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.outputs:
+            output.get("data", {}).pop(VIEW, None)  # as `make notebooks` leaves it
+    nbformat.write(notebook, tmp_path / "good.ipynb")
+    done = nbval(tmp_path / "good.ipynb")
+    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
+    notebook.cells[2].outputs[0].data["text/plain"] = "Another sentence."
+    nbformat.write(notebook, tmp_path / "bad.ipynb")
+    assert nbval(tmp_path / "bad.ipynb").returncode == 1

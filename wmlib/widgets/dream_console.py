@@ -1,0 +1,129 @@
+"""The dream and the real world side by side, under the same actions: error, or luck?"""
+
+import textwrap
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from PIL import Image
+
+from wmlib.agent import Dreamer
+from wmlib.envs.make import make_env
+from wmlib.figures import AMBER, INK, SLATE
+from wmlib.widgets.base import ALERT, BUTTONS, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.dream_session import CURTAIN, ConsoleResult, Session, compute
+
+__all__ = ["DreamConsole"]
+
+FILM = 8  # frames in the film strip
+HOLD = 4  # ticks of the play button for which a finished episode stays on screen
+
+
+def draw(r: ConsoleResult) -> Image.Image:
+    """The newest frames, the film so far, and the scores."""
+    sheet, side, small = Sheet(720, 418), 192, 48
+    left, middle, right, top = 24, 252, 488, 44
+    sheet.text(left, 30, "the real world", bold=True)
+    sheet.frame(left, top, r.real[-1], side, SLATE)
+    shut = r.closed[-1]
+    sheet.text(middle, 30, "the dream, eyes closed" if shut else "the model, eyes open", bold=True)
+    sheet.frame(middle, top, r.dream[-1], side, AMBER if shut else SLATE)
+
+    begin = max(0, r.t + 1 - FILM)
+    for k, t in enumerate(range(begin, r.t + 1)):
+        x, edge = left + k * 53, AMBER if r.closed[t] else SLATE
+        now, apart = t == r.t, t == r.parted
+        label, color = (f"≠ {t}", ALERT) if apart else (str(t), INK if now else SOFT)
+        sheet.text(x + 24, 266, label, color, 12, now or apart, "ms")
+        sheet.frame(x, 275, r.real[t], small, SLATE, 2)
+        sheet.frame(x, 331, r.dream[t], small, edge, 2)
+        sheet.box(x - 2, 386, small + 4, 4, edge)
+        if k == 0 or r.closed[t] != r.closed[t - 1]:
+            sheet.text(x - 2, 405, "eyes closed" if r.closed[t] else "eyes open", SOFT, 12)
+
+    sheet.box(464, 1, 255, 416, TINT)
+    sheet.text(right, 30, f"episode {r.episode + 1}, frame {r.t}", bold=True)
+    numbers = (r.real_score, "score in the world", SLATE), (r.dream_score, "in the dream", AMBER)
+    for y, (score, label, color) in zip((64, 122), numbers, strict=True):
+        sheet.box(right, y - 10, 10, 10, color)
+        sheet.text(right + 18, y, label, SOFT)
+        sheet.text(right, y + 24, signed(score), size=18, bold=True)
+    word = "no oracle" if r.verdict == "unknown" else r.verdict
+    place = "error or luck?" if r.parted is None else f"they part at frame {r.parted}"
+    sheet.fact(right, 180, place, word, ALERT if r.verdict == "error" else INK)
+    for k, line in enumerate(textwrap.wrap(r.reason, 33)):
+        sheet.text(right, 226 + 17 * k, line, SOFT, 12)
+    if r.scores:
+        means = np.mean(r.scores, 0)
+        sheet.text(right, 302, f"means, finished episodes: {len(r.scores)}", SOFT)
+        sheet.text(right, 320, f"world {signed(means[0])}, dream {signed(means[1])}", SOFT)
+    sheet.text(right, 350, f"temperature {r.temperature:.1f}", SOFT)
+    if r.over:
+        sheet.text(right, 382, "The episode is over.", bold=True)
+        sheet.text(right, 402, "Any button starts the next.", SOFT)
+    return sheet.image
+
+
+class DreamConsole(Widget):
+    """Steer the world and the dream at once, or watch the agent do it.
+
+    agent: a trained agent for `env_id`, a world of images with discrete actions. seed: of the first
+    episode. eyes_open: frames the model sees after a reset. horizon: frames it then dreams. world:
+    further settings for `make_env`. The first episode is played by the agent before any click.
+    """
+
+    alt = (
+        "Dream console: the real world and the model's dream of it under the same actions, frame "
+        "by frame, with both scores and the frame where they part."
+    )
+    compute, draw = staticmethod(compute), staticmethod(draw)
+
+    def __init__(
+        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, eyes_open: int = 4,
+        horizon: int = 15, temperature: float = 1.0, **world: Any,
+    ) -> None:  # fmt: skip
+        self.session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
+        count = int(self.session.env.single_action_space.n)
+        names = {2: ("◀ left", "right ▶"), 3: BUTTONS}.get(count, [str(k) for k in range(count)])
+        self.idle, self.wish, self.held = count // 2, None, 0
+        self.buttons = [button(name) for name in names]
+        self.driver = ipywidgets.ToggleButtons(
+            options=["agent", "human"],
+            style={"button_width": "76px"}, layout={"margin": "2px 0 0 12px"},
+        )  # fmt: skip
+        self.play = ipywidgets.Play(max=10**6, interval=300, show_repeat=False)
+        self.once = button("step")
+        self.heat = ipywidgets.FloatSlider(
+            temperature, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f",
+            style={"description_width": "90px"},
+        )  # fmt: skip
+        result = self.session.reset(self.heat.value)
+        while not result.over and result.t + 1 < eyes_open + horizon:
+            result = self.session.step(None, self.heat.value)
+        self.assemble([[*self.buttons, self.driver], [self.play, self.once, self.heat]], result)
+        for index, item in enumerate(self.buttons):
+            self.on(item, lambda _, index=index: self.press(index))
+        self.on(self.once, lambda _: self.advance())
+        self.on(self.play, self.tick)
+
+    def advance(self, action: int | None = None) -> ConsoleResult:
+        """One frame on: this action, or the driver's; after the end, the next episode."""
+        self.held, heat = 0, self.heat.value
+        if self.result.over:
+            return self.session.reset(heat)
+        if action is None and self.driver.value == "human":
+            action, self.wish = self.idle if self.wish is None else self.wish, None
+        return self.session.step(action, heat)
+
+    def press(self, action: int) -> ConsoleResult | None:
+        """An action button: the human takes over, at once or with the next tick of play."""
+        self.driver.value = "human"
+        if self.play.playing:
+            self.wish = action
+            return None
+        return self.advance(action)
+
+    def tick(self, count: int) -> ConsoleResult | None:
+        """The play button; 0 is its stop."""
+        self.held += self.result.over
+        return self.advance() if count and (not self.result.over or self.held > HOLD) else None

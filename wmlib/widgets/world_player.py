@@ -1,0 +1,185 @@
+"""Curtain by hand, beside what can be known about it exactly."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import ipywidgets
+import numpy as np
+from PIL import Image
+
+import wmlib.envs  # noqa: F401 (registers the world)
+from wmlib.envs.curtain import LANES, Rules
+from wmlib.envs.oracle import belief, entropy_per_step, optimal_action, value
+from wmlib.errors import BadInput
+from wmlib.figures import INK, SLATE
+from wmlib.widgets.base import BUTTONS, LINE, SOFT, TINT, Sheet, Widget, button, signed
+
+__all__ = ["PlayerResult", "WorldPlayer"]
+
+
+@dataclass(frozen=True)
+class PlayerResult:
+    """Everything the world player shows."""
+
+    t: int
+    seen: np.ndarray  # (16, 16, 1) uint8, the newest frame
+    painted: np.ndarray  # (192, 192, 3) uint8, the same in colour, the ball shown if peeking
+    peek: bool
+    belief: np.ndarray  # (8,) law of the landing lane given all frames so far
+    entropy: np.ndarray  # (8,) nats of every step
+    nats: float  # of this step: entropy of this frame before it was seen
+    value: float  # best expected return from here on
+    best_action: int | None  # None on the last frame
+    reward: float  # that came with this frame
+    score: float  # return of this ball so far
+    over: bool
+    caught: bool | None  # None until the end
+    p: float
+    earlier: tuple[bool, ...]  # earlier balls: caught or not
+
+
+def compute(
+    p: float = 0.5,
+    seed: int = 0,
+    actions: tuple[int, ...] = (),
+    peek: bool = False,
+    earlier: tuple[bool, ...] = (),
+    **world: Any,
+) -> PlayerResult:
+    """Play these actions from the reset of this seed on; the same arguments, the same result.
+
+    Raises:
+        BadInput: more actions than the episode has, or a world that cannot be.
+    """
+    env = gymnasium.make(
+        "wmlib/Curtain-v0", render_mode="rgb_array", disable_env_checker=True, p=p, **world
+    ).unwrapped
+    rules: Rules = env.rules
+    if rules.rows != 8:
+        raise BadInput(f"The world player draws boards of 8 rows, not {rules.rows}.")
+    if len(actions) > rules.last:
+        raise BadInput(f"An episode has {rules.last} actions, not {len(actions)}.")
+    frame, info = env.reset(seed=seed)
+    frames, rewards, over = [frame], [0.0], False
+    for action in actions:
+        frame, reward, over, _, info = env.step(action)
+        frames.append(frame), rewards.append(reward)
+    t, paddle = info["t"], int(env.state.paddle[0])
+    known = info["offset"] if t >= rules.reveal else None
+    situation = (t, info["lane"], known, paddle)
+    nats = entropy_per_step(rules)
+    return PlayerResult(
+        t=t,
+        seen=frame,
+        painted=env.render(peek=peek),
+        peek=peek,
+        belief=belief(rules, np.stack(frames)),
+        entropy=nats,
+        nats=float(nats[t]),
+        value=value(rules, situation),
+        best_action=None if over else optimal_action(rules, situation),
+        reward=rewards[-1],
+        score=sum(rewards),
+        over=over,
+        caught=paddle == info["lane"] + info["offset"] if over else None,
+        p=p,
+        earlier=tuple(earlier),
+    )
+
+
+def draw(r: PlayerResult) -> Image.Image:
+    """Two boards, the belief under its lanes, the entropy of every step, and the numbers."""
+    sheet, side = Sheet(720, 398), 192
+    left, middle, right, top, floor = 24, 252, 488, 44, 356
+    sheet.text(left, 30, "the world" + ", curtain lifted" * r.peek, bold=True)
+    sheet.box(left - 3, top - 3, side + 6, side + 6, SLATE)
+    sheet.image.paste(Image.fromarray(r.painted), (left, top))
+    sheet.text(middle, 30, "what an agent sees", bold=True)
+    sheet.frame(middle, top, r.seen, side, SLATE)
+
+    sheet.text(left, 266, "belief: where it lands", bold=True)
+    sheet.text(middle, 266, "entropy per step, nats", bold=True)
+    lane = side // LANES
+    lanes = [SLATE if share > 0.005 else LINE for share in r.belief]
+    steps = [SLATE if t == r.t else LINE for t in range(8)]
+    for x, heights, colors in ((left, r.belief, lanes), (middle, r.entropy, steps)):
+        share = heights / max(1.0, heights.max())
+        for k in range(LANES):
+            tall = 60 * share[k]
+            sheet.box(x + k * lane + 3, floor - tall, lane - 6, tall, colors[k])
+            now = colors[k] == SLATE
+            color = INK if now else SOFT
+            if heights[k] > 0.005:
+                label = f"{heights[k]:.2f}".removeprefix("0")
+                sheet.text(x + (k + 0.5) * lane, floor - tall - 4, label, color, 11, anchor="ms")
+            sheet.text(x + (k + 0.5) * lane, floor + 16, str(k), color, 11, now, "ms")
+        sheet.box(x, floor, side, 1, LINE)
+    sheet.text(left + side / 2, floor + 32, "lane", SOFT, 11, anchor="ms")
+    sheet.text(middle + side / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
+
+    sheet.box(464, 1, 255, 396, TINT)
+    sheet.text(right, 30, f"t = {r.t} of 7", bold=True)
+    sheet.fact(right, 64, "entropy of this step", f"{r.nats:.2f} nats")
+    sheet.fact(right, 122, "value from here on", signed(r.value))
+    best = "none" if r.best_action is None else BUTTONS[r.best_action]
+    sheet.fact(right, 180, "best action", best)
+    sheet.fact(right, 238, "score of this ball", signed(r.score))
+    past = r.earlier if r.caught is None else (*r.earlier, r.caught)
+    sheet.text(right, 298, f"caught {sum(past)} of {len(past)}", SOFT)
+    sheet.text(right, 318, f"coin: left with p = {r.p:.2f}", SOFT)
+    if r.over:
+        sheet.text(right, 356, "Caught." if r.caught else "Missed.", bold=True)
+        sheet.text(right, 376, "Any button drops the next ball.", SOFT)
+    return sheet.image
+
+
+class WorldPlayer(Widget):
+    """Play Curtain: left, stay, right, the coin's p, and a peek behind the curtain.
+
+    seed: of the first ball; every further ball has the next one. actions: already taken when the
+    widget appears. world: further settings of `wmlib/Curtain-v0`.
+    """
+
+    alt = (
+        "World player: the Curtain board in colour and as the agent's 16 × 16 pixels, the belief "
+        "over the landing lane, the entropy of each step, the value and the best action."
+    )
+    compute, draw = staticmethod(compute), staticmethod(draw)
+
+    def __init__(
+        self, p: float = 0.5, seed: int = 0, actions: tuple[int, ...] = (), peek: bool = False,
+        **world: Any,
+    ) -> None:  # fmt: skip
+        self.world, self.seed, self.actions, self.earlier = world, seed, tuple(actions), ()
+        fixed = bool({"offsets", "probs"} & set(world))  # they override p
+        self.p = ipywidgets.FloatSlider(
+            p, min=0, max=1, step=0.05, description="p", disabled=fixed,
+            style={"description_width": "24px"}, layout={"width": "240px"},
+        )  # fmt: skip
+        self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", indent=False)
+        self.buttons = [button(word) for word in BUTTONS]
+        self.assemble([[*self.buttons, self.p, self.peek]], self.evaluate())
+        for index, item in enumerate(self.buttons):
+            self.on(item, lambda _, index=index: self.act(index))
+        self.on(self.p, self.new_coin)
+        self.on(self.peek, lambda _: self.evaluate())
+
+    def evaluate(self) -> PlayerResult:
+        """The result of the current controls."""
+        now = self.p.value, self.seed, self.actions, self.peek.value, self.earlier
+        return compute(*now, **self.world)
+
+    def act(self, action: int) -> PlayerResult:
+        """Take an action, or drop the next ball if this one has landed."""
+        if self.result.over:
+            self.earlier = (*self.earlier, self.result.caught)
+            self.seed, self.actions = self.seed + 1, ()
+        else:
+            self.actions = (*self.actions, action)
+        return self.evaluate()
+
+    def new_coin(self, _: float) -> PlayerResult:
+        """Another p: drop the same ball again and count from zero."""
+        self.actions, self.earlier = (), ()
+        return self.evaluate()
