@@ -4,6 +4,7 @@ Both sides get the same parameters, so only the computation is compared, gradien
 """
 
 import torch
+
 from equivalents import equivalent
 
 

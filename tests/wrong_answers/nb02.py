@@ -4,7 +4,7 @@ WRONG = {
     "02.2": [
         ("def undo(y):\n    return torch.exp(y) - 1", "symlog keeps the sign"),
         ("def undo(y):\n    return torch.sign(y) * torch.exp(torch.abs(y))", "solve y = ln(1 + x)"),
-        ("def undo(y):\n    return torch.exp(y)", "undo(0) must be 0"),
+        ("def undo(y):\n    return torch.exp(y)", "(0) must be 0: symlog"),
     ],
     "02.1": [
         (
