@@ -10,7 +10,7 @@ from PIL import Image
 
 from wmlib import baselines, experiments
 from wmlib.__main__ import main
-from wmlib.baselines import BASELINES, COLUMNS, Baseline, append, curves, steps_to
+from wmlib.baselines import BASELINES, COLUMNS, SEEDS, Baseline, append, curves, steps_to
 
 ENDLESS = Baseline("PPO", "CartPole-v1", 1e9, 64, 1, eval_every=32, episodes=3, num_envs=2,
                    settings=dict(policy="MlpPolicy", n_steps=16, batch_size=16, n_epochs=1,
@@ -95,7 +95,7 @@ def test_only_the_missing_runs_are_run(trained, tmp_path):
     first = BASELINES[0]
     append(tmp_path, dict(algorithm=first.algorithm, env=first.env, seed=1), CURVE)
     lines = experiments.run("model_free", tmp_path)
-    every = {(b.algorithm, b.env, seed) for b in BASELINES for seed in b.seeds}
+    every = {(b.algorithm, b.env, seed) for b in BASELINES for seed in SEEDS}
     assert set(trained) == every - {(first.algorithm, first.env, 1)}
     assert len(trained) == len(every) - 1 == len(lines) - 1
     assert {"command", "date", "machine", "torch", "numpy", "gymnasium"} <= lines[-1].keys()

@@ -23,13 +23,14 @@ import torch
 
 from wmlib.errors import BadInput
 from wmlib.experiments import prepare, stored, where
+from wmlib.runtime import seed_everything
 
 __all__ = ["BASELINES", "COLUMNS", "NAME", "Baseline", "curves", "draw", "run", "steps_to"]
 
 Curve = list[tuple[int, float, float]]  # steps, seconds and mean return of every evaluation
 NAME = "model_free"
 COLUMNS = ("algorithm", "env", "seed", "steps", "seconds", "eval_return")
-EVAL_SEED = 10_000
+SEEDS, EVAL_SEED = (0, 1, 2), 10_000
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,10 @@ class Baseline:
     stack: int = 1  # frames in one observation
     settings: dict[str, Any] = field(default_factory=dict)  # by the library's names
 
-    seeds = (0, 1, 2)
 
-
-# CartPole: the tuned settings of the RL Baselines3 Zoo. "linear_x" falls from x to 0 over `steps`.
+# CartPole: the tuned settings of the RL Baselines3 Zoo. Curtain: the best of five short trials of PPO
+# and three of DQN on seeds 0 and 1; the last four frames hold all that was seen of the ball before
+# it comes out. "linear_x" falls from x to 0 over `steps`.
 BASELINES = (
     Baseline(
         "PPO", "CartPole-v1", 475, 100_000, 4, eval_every=2000, episodes=20, num_envs=8,
@@ -69,34 +70,34 @@ BASELINES = (
         ),
     ),
     Baseline(
-        "DQN", "wmlib/Curtain-v0", 0.85, 1_000_000, 3.5, eval_every=5000, episodes=200, num_envs=8,
+        "DQN", "wmlib/Curtain-v0", 0.85, 200_000, 3.5, eval_every=1000, episodes=200, num_envs=8,
         stack=4,
         settings=dict(
             policy="MlpPolicy", learning_rate=5e-4, batch_size=128, buffer_size=50_000,
             learning_starts=1000, gamma=0.99, target_update_interval=200, train_freq=1,
-            gradient_steps=2, exploration_fraction=0.03, exploration_final_eps=0.02,
+            gradient_steps=4, exploration_fraction=0.05, exploration_final_eps=0.02,
             policy_kwargs=dict(net_arch=[128, 128]),
         ),
     ),
     Baseline(
-        "PPO", "wmlib/Curtain-v0", 0.85, 1_000_000, 3.5, eval_every=5120, episodes=200, num_envs=32,
+        "PPO", "wmlib/Curtain-v0", 0.85, 200_000, 3.5, eval_every=1024, episodes=200, num_envs=32,
         stack=4,
         settings=dict(
-            policy="MlpPolicy", n_steps=28, batch_size=224, n_epochs=4, gae_lambda=0.95, gamma=0.99,
-            ent_coef=0.01, learning_rate=1e-3, policy_kwargs=dict(net_arch=[128, 128]),
+            policy="MlpPolicy", n_steps=14, batch_size=112, n_epochs=4, gae_lambda=0.95, gamma=0.99,
+            ent_coef=0.01, learning_rate="linear_0.001", policy_kwargs=dict(net_arch=[128, 128]),
         ),
     ),
 )  # fmt: skip
 
 
 def run(out: Path, threads: int | None = None, seeds: tuple[int, ...] = ()) -> list[dict]:
-    """Run what is not stored yet, all baselines of a seed first; returns all stored lines.
+    """Run what is not stored yet; returns all stored lines.
 
     Raises:
-        BadInput: the library is missing, or a directory that cannot be written.
+        BadInput: the library is missing, a seed is negative, or a directory cannot be written.
     """
     done = {(line["algorithm"], line["env"], line["seed"]) for line in stored(NAME, out)}
-    runs = [(b, seed) for b in BASELINES for seed in seeds or b.seeds]
+    runs = [(b, seed) for b in BASELINES for seed in seeds or SEEDS]
     todo = [(b, seed) for b, seed in runs if (b.algorithm, b.env, seed) not in done]
     if todo:
         library()
@@ -110,6 +111,7 @@ def run(out: Path, threads: int | None = None, seeds: tuple[int, ...] = ()) -> l
 
 def one(baseline: Baseline, seed: int) -> tuple[dict, Curve]:
     """Train one seed: a line of results and the learning curve."""
+    seed_everything(seed)
     evaluate_policy = library("common.evaluation").evaluate_policy
     b, sampled = baseline, baseline.algorithm == "PPO"
     env, test = worlds(b, b.num_envs), worlds(b, min(b.episodes, 100))
