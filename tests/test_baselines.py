@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,26 @@ def test_settings_can_be_stored_and_runs_told_apart():
     for b in BASELINES:
         assert json.loads(json.dumps(b.settings)) == b.settings
         assert b.eval_every % b.num_envs == 0  # evaluations fall on these steps exactly
+
+
+def test_the_stored_results_are_of_these_settings():
+    out = Path(__file__).parents[1] / "notebooks" / "results"
+    found, lines = curves(out), experiments.stored("model_free", out)
+    settings = {(b.algorithm, b.env): b for b in BASELINES}
+    assert {(line["algorithm"], line["env"], line["seed"]) for line in lines} == set(found)
+    assert set(found) == {(*run, seed) for run in settings for seed in SEEDS}
+    for line in lines:
+        curve, b = (
+            found[line["algorithm"], line["env"], line["seed"]],
+            settings[line["algorithm"], line["env"]],
+        )
+        assert (line["settings"], line["num_envs"], line["stack"]) == (
+            b.settings,
+            b.num_envs,
+            b.stack,
+        )
+        assert (line["steps"], line["eval_episodes"]) == (curve[-1][0], b.episodes)
+        assert line["steps_to_threshold"] == steps_to(curve, b.threshold)[0]
 
 
 def test_tiny_runs(monkeypatch, tmp_path):
