@@ -33,7 +33,6 @@ from wmlib.agent import Dreamer
 from wmlib.config import Config
 from wmlib.optim import LaProp
 from wmlib.rssm import RSSM, State
-from wmlib.world_model import Rollout
 
 FUZZ = int(os.environ.get("WMLIB_FUZZ", "0"))
 
@@ -674,24 +673,30 @@ def test_replay_value_loss(window, seed, lam):
 
 @prove(30, sticks=st.booleans(), count=st.integers(2, 3), seed=SEED)
 def test_behaviour_losses(sticks, count, seed):
-    """Losses of actor and critic in a given dream: gamma once, arrival values, plain weights."""
+    """A dream step by step, and in it gamma once, arrival values, plain weights."""
     dreamer = agent(sticks)
     config, horizon = dreamer.config, 3
-    rng = np.random.default_rng(seed)
-    state, feature = states((count, horizon + 1), seed)
-    action = (
-        rng.normal(size=(count, horizon, 2))
-        if sticks
-        else np.eye(3)[rng.integers(0, 3, (count, horizon))]
-    )
-    action = array(tensor(action))
+    torch.manual_seed(seed)
+    imagine, kept = dreamer.world.imagine, []
+
+    def watched(*args, **kwargs):
+        kept.append(imagine(*args, **kwargs))
+        return kept[-1]
+
     with pytest.MonkeyPatch.context() as patch:
-        dream = Rollout(state.detach(), tensor(action))
-        patch.setattr(dreamer.world, "imagine", lambda *_, **__: dream)
+        patch.setattr(dreamer.world, "imagine", watched)
         rows = {name: torch.zeros(1, count) for name in ("reward", "is_terminal", "is_last")}
-        seen = type("Seen", (), {"state": State(*(x[None, :, 0] for x in state))})
+        seen = type("Seen", (), {"state": states((1, count), seed)[0]})
         dreamer.return_scale.low.zero_(), dreamer.return_scale.high.zero_()
         ours, metrics = dreamer.behaviour_losses(rows, seen)
+    state, action = kept[0].state, array(kept[0].action)
+    feature = array(state.feature)
+    model = lists(dreamer.world.rssm)
+    for n, t in np.ndindex(count, horizon):
+        before, drawn = feature[n, t].tolist(), array(state.z[n, t + 1]).argmax(-1).tolist()
+        h, z = before[: config.deter], before[config.deter :]
+        h, z, _ = ref_rssm.step(model, config, h, z, action[n, t].tolist(), drawn, no_stop)
+        agree(feature[n, t + 1], h + z)
     weights, bins = lists(dreamer), ref.symexp_bins(config.bins)
     scale = ref_ac.ReturnScale()
     dreams = []
