@@ -27,6 +27,11 @@ CELLS = [
     "NatsCounter({(k, 8, 1.0): NatsEntry(f, f / k, 1 / k, 3.5, 3.4) for k in (1, 2, 4)})",
     "def train(l, k, b):\n    assert l < 2, 'only L = 1 can be trained'\n"
     "    return NatsEntry(f, f, 1.0, 3.0, 3.4)\nNatsCounter(train, (1, 2), (8,), (1.0,))",
+    "import torch\nclass Mean:\n    def initial(self, n):\n        return torch.zeros(n, 256)\n"
+    "    def step(self, h, frame, action):\n        return h / 2 + frame\n"
+    "    def draw(self, h):\n        return 3 * h - 1\n"
+    "g = np.random.default_rng(0)\nf = 255 * g.integers(0, 2, (2, 8, 16, 16, 1), np.uint8)\n"
+    "MemoryProbe(Mean(), f, g.integers(0, 3, (2, 7)))",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -75,7 +80,7 @@ def page(request, chromium, tmp_path_factory):
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 4")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 5")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -127,7 +132,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(4):
+    for k in range(5):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -167,6 +172,14 @@ def test_the_world_player_obeys(page):
 def test_the_nats_counter_obeys(page):
     counter = Shown(page, 2)
     assert counter.changes(lambda: counter.nudge(0))
+
+
+def test_the_memory_probe_obeys(page):
+    probe = Shown(page, 4)
+    assert probe.changes(probe.button("wipe h").click)
+    assert probe.changes(lambda: probe.nudge(0))
+    assert probe.changes(lambda: probe.nudge(1))
+    assert probe.changes(probe.button("keep h").click)
 
 
 def test_an_error_is_a_line_below_the_picture(page):

@@ -2,7 +2,16 @@
 
 from wmlib.widgets.base import Widget
 from wmlib.widgets.dream_console import DreamConsole
+from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
 from wmlib.widgets.world_player import WorldPlayer
 
-__all__ = ["DreamConsole", "NatsCounter", "NatsEntry", "Widget", "WorldPlayer", "model_entry"]
+__all__ = [
+    "DreamConsole",
+    "MemoryProbe",
+    "NatsCounter",
+    "NatsEntry",
+    "Widget",
+    "WorldPlayer",
+    "model_entry",
+]
