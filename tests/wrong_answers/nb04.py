@@ -1,5 +1,6 @@
 """Wrong answers to the exercises of notebook 04."""
 
+CAPACITY = "def capacity(stoch, classes):\n    return "
 HEAD = "def face_at(probs, u):\n    "
 PRETEND = "def pretend(onehot, probs):\n    return "
 LOSS = "def reinforce_loss(cost, logp):\n    "
@@ -8,9 +9,9 @@ LARGEST = "def largest_kl(classes, mix=0.01):\n    "
 WRONG = {
     "04.1": [
         ("def capacity(stoch, classes):\n    return stoch * math.log2(classes)", "in bits"),
-        ("def capacity(stoch, classes):\n    return classes * math.log(stoch)", "to the power"),
-        ("def capacity(stoch, classes):\n    return math.log(stoch * classes)", "to the power"),
-        ("def capacity(stoch, classes):\n    return math.log(float(classes)**stoch)", "raised Over"),
+        (CAPACITY + "classes * math.log(stoch)", "to the power"),
+        (CAPACITY + "math.log(stoch * classes)", "to the power"),
+        (CAPACITY + "math.log(float(classes) ** stoch)", "OverflowError"),
     ],
     "04.2": [
         (HEAD + "return probs.argmax(-1)", "as often as probs says"),
@@ -37,7 +38,7 @@ WRONG = {
     ],
     "04.5": [
         (LARGEST + "return -math.log(mix / classes)", "q has unimix too"),
-        (LARGEST + "high = 1 - mix + mix / classes\n    return high * math.log(high * classes / mix)",
+        (LARGEST + "a = 1 - mix + mix / classes\n    return a * math.log(a * classes / mix)",
          "One face is missing"),
         (LARGEST + "return (1 - mix) * math.log((1 - mix) * classes / mix)", "not 1 - mix"),
         (LARGEST + "return 5.9241", "sure of different faces"),

@@ -88,12 +88,10 @@ def compute(
         q, p = q + LR * q_pull, p + LR * p_pull
     kl, q_pull, p_pull = pulls(q, p, beta_dyn, beta_rep, free)
     q_end, p_end = unimix(q)[0], unimix(p)[0]
-    q_moved, p_moved = (
-        float(abs(a - b).sum() / 2) for a, b in ((q_end, q_start), (p_end, p_start))
-    )
+    q_moved, p_moved = abs(q_end - q_start).sum() / 2, abs(p_end - p_start).sum() / 2
     return TugResult(
         beta_dyn, beta_rep, free, steps, q_start, p_start, q_end, p_end, q_pull, p_pull,
-        np.array([*nats, kl]), kl < free, q_moved, p_moved,
+        np.array([*nats, kl]), kl < free, float(q_moved), float(p_moved),
     )  # fmt: skip
 
 
@@ -106,7 +104,7 @@ def histogram(
 ) -> None:  # fmt: skip
     """Bars of probability above `floor`, an outline where each began, an arrow where it is pulled.
 
-    The arrow grows with the root of the pull on that logit, up to 24 pixels.
+    The arrow grows with the root of the pull on that logit; below 0.001 there is none.
     """
     pitch = width / len(now)
     sheet.box(x, floor, width, 1, LINE)
@@ -114,8 +112,8 @@ def histogram(
         left, middle, wide = x + (k + 0.2) * pitch, x + (k + 0.5) * pitch, 0.6 * pitch
         sheet.box(left, floor - tall * height, wide, tall * height, color)
         sheet.box(left - 3, floor - tall * before - 1, wide + 6, 2, INK)
-        length = min(24.0, 30 * abs(force) ** 0.5)
-        if length >= 2:
+        length = min(24.0, 4 + 30 * abs(force) ** 0.5)
+        if abs(force) > 1e-3:
             sign = 1 if force > 0 else -1
             end = floor + 22 - sign * length / 2
             arrow(sheet, middle, floor + 22 + sign * length / 2, end, sign)
@@ -145,15 +143,13 @@ def numbers(sheet: Sheet, r: TugResult, x: int, y: int) -> None:
 
 def draw(r: TugResult) -> Image.Image:
     """Posterior above prior, the numbers beside them."""
-    sheet, left, right = Sheet(720, 372), 24, 478
+    sheet, left, right = Sheet(720, 386), 24, 478
     sheet.text(left, 28, "posterior q: what was seen", bold=True)
     histogram(sheet, r.posterior, r.posterior_start, r.posterior_pull, SLATE, left, 138)
     sheet.text(left, 204, "prior p: what was expected", bold=True)
     histogram(sheet, r.prior, r.prior_start, r.prior_pull, AMBER, left, 314)
-    sheet.text(
-        left, 360, "black lines: before the first step; arrows: where it is pulled", SOFT, 12
-    )
-    sheet.box(452, 1, 267, 370, TINT)
+    sheet.text(left, 372, "black lines: before the first step. arrows: the pull now", SOFT, 12)
+    sheet.box(452, 1, 267, 384, TINT)
     plural = "" if r.steps == 1 else "s"
     sheet.text(right, 30, f"after {r.steps} gradient step{plural}", bold=True)
     sheet.text(right, 52, f"dyn {r.beta_dyn:.1f}, rep {r.beta_rep:.1f}, free {r.free:.1f}", SOFT)
