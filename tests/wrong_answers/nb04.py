@@ -8,7 +8,7 @@ LARGEST = "def largest_kl(classes, mix=0.01):\n    "
 
 WRONG = {
     "04.1": [
-        ("def capacity(stoch, classes):\n    return stoch * math.log2(classes)", "in bits"),
+        ("def capacity(stoch, classes):\n    return stoch * math.log2(classes)", "That is in bits"),
         (CAPACITY + "classes * math.log(stoch)", "to the power"),
         (CAPACITY + "math.log(stoch * classes)", "to the power"),
         (CAPACITY + "math.log(float(classes) ** stoch)", "OverflowError"),
@@ -16,10 +16,13 @@ WRONG = {
     "04.2": [
         (HEAD + "return probs.argmax(-1)", "as often as probs says"),
         (HEAD + "return (probs.cumsum(-1) > u[..., None]).sum(-1)", "leave that range"),
-        (HEAD + "return torch.multinomial(probs, 1)[..., 0]", "go 0, 1, 2"),
+        (HEAD + "return torch.multinomial(probs, 1)[..., 0]", "Evenly spread u should"),
+        (HEAD + "return 2 - (probs.flip(-1).cumsum(-1)[..., :-1] < u[..., None]).sum(-1)",
+         "go 0, 1, 2"),
         (HEAD + "return F.one_hot((probs.cumsum(-1)[..., :-1] < u[..., None]).sum(-1), 3)",
          "should have shape (1000,)"),
-        (HEAD + "return torch.searchsorted(probs[0].cumsum(-1), u)", "another die's piece"),
+        (HEAD + "return torch.searchsorted(probs.flatten(0, -2)[0].cumsum(-1), u)",
+         "another die's piece"),
     ],
     "04.3": [
         (PRETEND + "onehot", "no gradient flows"),

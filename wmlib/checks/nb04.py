@@ -137,7 +137,7 @@ def reinforce_loss(answer):
         "The mean over all pairs of throws is not the exact gradient: the estimate is biased.",
     )
     require(
-        square < 0.9 * plain,
+        float(square) < 0.9 * float(plain),
         "It is unbiased, but as noisy as without a baseline: subtract from each cost what the "
         "other throws cost.",
     )
