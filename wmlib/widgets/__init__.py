@@ -1,8 +1,17 @@
 """Interactive pictures of a world model at work; every number they show is also in `.result`."""
 
 from wmlib.widgets.base import Widget
+from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
 from wmlib.widgets.world_player import WorldPlayer
 
-__all__ = ["DreamConsole", "NatsCounter", "NatsEntry", "Widget", "WorldPlayer", "model_entry"]
+__all__ = [
+    "BlindfoldPlayer",
+    "DreamConsole",
+    "NatsCounter",
+    "NatsEntry",
+    "Widget",
+    "WorldPlayer",
+    "model_entry",
+]
