@@ -27,6 +27,7 @@ CELLS = [
     "NatsCounter({(k, 8, 1.0): NatsEntry(f, f / k, 1 / k, 3.5, 3.4) for k in (1, 2, 4)})",
     "def train(l, k, b):\n    assert l < 2, 'only L = 1 can be trained'\n"
     "    return NatsEntry(f, f, 1.0, 3.0, 3.4)\nNatsCounter(train, (1, 2), (8,), (1.0,))",
+    "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -69,13 +70,13 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 2800})
+        page = chromium.new_page(viewport={"width": 1280, "height": 3400})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 4")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 5")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -127,7 +128,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(4):
+    for k in range(5):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -175,3 +176,13 @@ def test_an_error_is_a_line_below_the_picture(page):
     counter.nudge(0)
     counter.root.get_by_text("AssertionError: only L = 1 can be trained").wait_for()
     np.testing.assert_array_equal(counter.pixels(), before)
+
+
+def test_the_blindfold_player_obeys(page):
+    player = Shown(page, 4)
+    assert player.changes(lambda: player.nudge(0))  # eyes close later
+    eyes = player.root.locator(".widget-toggle-button")
+    assert eyes.count() == 8 and eyes.first.is_disabled()
+    assert player.changes(eyes.nth(2).click)
+    assert player.changes(player.button("sample again").click)
+    assert player.changes(player.button("next episode").click)

@@ -20,7 +20,9 @@ def simple_loop(ours, theirs):
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(0.2 * torch.randn_like(p))
-            start = type(model.initial(4))(torch.randn(4, 32), torch.eye(5)[torch.zeros(4, 3).long()])
+            start = type(model.initial(4))(
+                torch.randn(4, 32), torch.eye(5)[torch.zeros(4, 3).long()]
+            )
             torch.manual_seed(2)
             a, b = model.observe(embed, action, first), model.observe(embed, action, first, start)
         outputs.append([*a.state, *a[1:], *b.state, *b[1:], model.probs(torch.ones(2, 15), 0.5)])

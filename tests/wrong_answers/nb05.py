@@ -60,14 +60,14 @@ WRONG = {
         (LOOK.format(h=H, z="rssm.posterior(h, embed)"), "do not keep probabilities"),
         (
             LOOK.format(h="state.h", z="sample_onehot(rssm.posterior(h, embed))"),
-            "h is still the old one",
+            "is still the old one",
         ),
         (
             LOOK.format(
                 h=H.replace("(action)", "(0 * action)"),
                 z="sample_onehot(rssm.posterior(h, embed))",
             ),
-            "h should come from rssm.core",
+            "should come from rssm.core, from the old",
         ),
         ("def look(rssm, state, action, embed):\n    return state.h", "A State(h, z) should be"),
     ],
@@ -94,9 +94,12 @@ WRONG = {
         (blind(probs="rssm.posterior(h, embed[:, t]) if t <= k else rssm.prior(h)"), "it has seen"),
         (blind(probs="rssm.prior(h)"), "does not follow the posterior there"),
         (blind(probs="rssm.posterior(h, embed[:, t])"), "it has seen them"),
-        (blind(probs="rssm.posterior(h, embed[:, min(t, k - 1)])"), "should be drawn from the prior"),
+        (
+            blind(probs="rssm.posterior(h, embed[:, min(t, k - 1)])"),
+            "should be drawn from the prior",
+        ),
         (blind(probs="rssm.posterior(h, embed[:, t] * (t < k))"), "should be drawn from the prior"),
-        (blind(action="action[:, t - 1]"), "h at frame t should come from"),
+        (blind(action="action[:, t - 1]"), "at frame t should come from"),
         (blind(draw="probs"), "do not keep probabilities"),
     ],
     "05.5": [
@@ -108,7 +111,7 @@ WRONG = {
         ),
         (
             "def heat(probs, temperature):\n    return (probs / temperature).softmax(-1)",
-            "should stay as they are",
+            "should stay the same",
         ),
         (
             "def heat(probs, temperature):\n    p = probs**temperature\n"

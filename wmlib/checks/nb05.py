@@ -27,8 +27,10 @@ def sure_model() -> RSSM:
     torch.manual_seed(1)
     config = Config(deter=32, hidden=16, stoch=6, classes=5, blocks=4)
     model = RSSM(E, A, config).requires_grad_(False)
+    for part in model.parameters():
+        part.add_(0.2 * torch.randn_like(part))  # no zeros: an all-zero state would stay one
     for network in (model.prior_net, model.posterior_net):
-        network[-1].weight.mul_(40)
+        network[-1].weight.mul_(100)
     return model
 
 
@@ -58,7 +60,7 @@ def pair(value: object, *sizes: tuple[int, ...]) -> State:
         array(part, shape, name)
         require(torch.is_tensor(part), f"{name} should be a tensor.")
     z = value[1]
-    one_hot = ((z == 0) | (z == 1)).all() and (z.sum(-1) == 1).all()
+    one_hot = bool(((z == 0) | (z == 1)).all() and (z.sum(-1) == 1).all())
     require(one_hot, "z should be one-hot: draw it with sample_onehot, do not keep probabilities.")
     return State(*value)
 
@@ -88,7 +90,7 @@ def look(answer: Callable) -> str:
     z = torch.eye(5)[torch.randint(5, (B, 6))]
     found = pair(answer(model, State(h, z), action[:, 1], embed[:, 1]), (B, 32), (B, 6, 5))
     want = model.core(h, z.flatten(-2), model.core.embed_action(action[:, 1]))
-    require(not same(found.h, h), "h is still the old one; move the memory on with rssm.core first.")
+    require(not same(found.h, h), "h is still the old one; move memory on with rssm.core first.")
     require(
         same(found.h, want),
         "h should come from rssm.core, from the old h, the flat old z and the embedded action.",
@@ -127,12 +129,13 @@ def forget(answer: Callable) -> str:
                 "The action became index 0, which is 'left'; no action is a vector of zeros.",
             )
             require(
-                (after[first] == 0).all() or not same(after, before),
+                bool((after[first] == 0).all()) or not same(after, before),
                 "The action of the old episode is still there where is_first is set.",
             )
         mixed = same(after[~first], torch.zeros_like(before[~first]))
         require(not mixed, f"{name} is zero where no episode begins; is the mask turned round?")
-        require((after[first] == 0).all(), f"{name} is not zero everywhere where is_first is set.")
+        gone = bool((after[first] == 0).all())
+        require(gone, f"{name} is not zero everywhere where is_first is set.")
         require(same(after[~first], before[~first]), f"{name} changed where no episode begins.")
     return "A product with 0 or 1 forgets some rows of a batch and leaves the others alone."
 
@@ -194,9 +197,11 @@ def heat(answer: Callable) -> str:
     for temperature in (1.0, 0.5, 3.0):
         found = torch.as_tensor(answer(probs.clone(), temperature))
         array(found, (8, 4, 5), "the result")
-        require(same(found.sum(-1), torch.ones(8, 4)), "The probabilities do not sum to 1 any more.")
+        require(
+            same(found.sum(-1), torch.ones(8, 4)), "The probabilities do not sum to 1 any more."
+        )
         if temperature == 1:
-            require(same(found, probs), "At temperature 1 the probabilities should stay as they are.")
+            require(same(found, probs), "At temperature 1 the probabilities should stay the same.")
         else:
             require(
                 not same(found, probs),
