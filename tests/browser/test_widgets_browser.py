@@ -34,6 +34,7 @@ CELLS = [
     "MemoryProbe(Mean(), f, g.integers(0, 3, (2, 7)))",
     "TugOfWar()",
     "LatentMixer(wmlib.load_pretrained('curtain'))",
+    "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -82,7 +83,7 @@ def page(request, chromium, tmp_path_factory):
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 7")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 8")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -134,7 +135,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(7):
+    for k in range(8):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -203,3 +204,13 @@ def test_the_latent_mixer_obeys(page):
     assert mixer.changes(mixer.button("swap h").click)
     assert mixer.changes(mixer.button("zero h").click)
     assert mixer.changes(lambda: mixer.nudge(0, "ArrowLeft"))
+
+
+def test_the_blindfold_player_obeys(page):
+    player = Shown(page, 7)
+    assert player.changes(lambda: player.nudge(0))  # eyes close later
+    eyes = player.root.locator(".widget-toggle-button")
+    assert eyes.count() == 8 and eyes.first.is_disabled()
+    assert player.changes(eyes.nth(2).click)
+    assert player.changes(player.button("sample again").click)
+    assert player.changes(player.button("next episode").click)

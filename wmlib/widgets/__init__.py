@@ -1,6 +1,7 @@
 """Interactive pictures of a world model at work; every number they show is also in `.result`."""
 
 from wmlib.widgets.base import Widget
+from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
@@ -9,6 +10,7 @@ from wmlib.widgets.tug_of_war import TugOfWar
 from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
+    "BlindfoldPlayer",
     "DreamConsole",
     "LatentMixer",
     "MemoryProbe",
