@@ -77,7 +77,7 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 3900})
+        page = chromium.new_page(viewport={"width": 1280, "height": 6400})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
@@ -105,7 +105,9 @@ class Shown:
     def pixels(self):
         """What the browser draws, (height, width, 3)."""
         url = self.image.evaluate(
-            """i => { const c = document.createElement('canvas');
+            """async i => {
+            while (!(i.complete && i.naturalWidth)) await new Promise(r => setTimeout(r, 20));
+            const c = document.createElement('canvas');
             c.width = i.naturalWidth; c.height = i.naturalHeight;
             c.getContext('2d').drawImage(i, 0, 0); return c.toDataURL('image/png'); }"""
         )
