@@ -12,7 +12,7 @@ from PIL import Image, ImageColor
 from store_notebooks import store
 
 from wmlib.figures import PAPER
-from wmlib.widgets import DreamConsole, NatsCounter, Widget, WorldPlayer
+from wmlib.widgets import DreamConsole, LatentMixer, NatsCounter, TugOfWar, Widget, WorldPlayer
 from wmlib.widgets.base import LINE, Sheet, png, signed
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -22,6 +22,8 @@ MAKE = {
     "player": "WorldPlayer(p=0.7)",
     "counter": "NatsCounter({(k, 8, 1.0): NatsEntry(np.eye(16)[..., None], "
     "np.eye(16)[..., None] / k, 1 / k, 3.5, 3.4) for k in (1, 2)})",
+    "tug": "TugOfWar()",
+    "mixer": "LatentMixer(wmlib.load_pretrained('curtain'))",
 }
 
 
@@ -142,7 +144,7 @@ def stored(tmp_path_factory):
 def test_a_stored_notebook_shows_pictures_without_a_kernel(stored):
     notebook = nbformat.read(stored, as_version=4)
     assert "widgets" not in notebook.metadata
-    classes = DreamConsole, WorldPlayer, NatsCounter, WorldPlayer
+    classes = DreamConsole, WorldPlayer, NatsCounter, TugOfWar, LatentMixer, WorldPlayer
     for cell, kind in zip(notebook.cells[1:], classes, strict=True):
         (output,) = cell.outputs
         assert output.data["text/plain"] == kind.alt
@@ -162,7 +164,7 @@ def test_nbval_is_content_with_what_was_stored(stored, tmp_path):
             output.get("data", {}).pop(VIEW, None)  # as `make notebooks` leaves it
     nbformat.write(notebook, tmp_path / "good.ipynb")
     done = nbval(tmp_path / "good.ipynb")
-    assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout
+    assert done.returncode == 0 and "7 passed" in done.stdout, done.stdout
     notebook.cells[2].outputs[0].data["text/plain"] = "Another sentence."
     nbformat.write(notebook, tmp_path / "bad.ipynb")
     assert nbval(tmp_path / "bad.ipynb").returncode == 1

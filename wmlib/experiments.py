@@ -68,14 +68,14 @@ def run(
         BadInput: no experiment of that name, or a directory that cannot be written.
         KeyboardInterrupt: a run was interrupted; it is not stored.
     """
+    if name == "model_free":
+        from wmlib import baselines
+
+        return baselines.run(out, threads, seeds)
     if name not in EXPERIMENTS:
-        names = ", ".join([*EXPERIMENTS, "ablations"])
-        raise BadInput(f"Unknown experiment '{name}'; allowed are {names}.")
-    used = wmlib.set_threads(threads)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write to {out} ({error}).") from error
+        allowed = ", ".join([*EXPERIMENTS, "ablations", "model_free"])
+        raise BadInput(f"Unknown experiment '{name}'; allowed are {allowed}.")
+    used = prepare(out, threads)
     for seed in seeds or EXPERIMENTS[name].seeds:
         if seed not in {line["seed"] for line in stored(name, out)}:
             with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +84,20 @@ def run(
             with open(out / f"{name}.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
     return stored(name, out)
+
+
+def prepare(out: Path, threads: int | None) -> int:
+    """Make the directory of results and fix the number of threads, which is returned.
+
+    Raises:
+        BadInput: a directory that cannot be written.
+    """
+    used = wmlib.set_threads(threads)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"Cannot write to {out} ({error}).") from error
+    return used
 
 
 def stored(name: str, out: Path) -> list[dict]:
@@ -121,6 +135,10 @@ def one(
 
 def draw(name: str, out: Path, picture: Path) -> None:
     """Draw the stored learning curves of an experiment, one line a seed, to a PNG."""
+    if name == "model_free":
+        from wmlib import baselines
+
+        return baselines.draw(out, picture)
     from matplotlib.figure import Figure
 
     from wmlib.figures import SLATE, learning_curve

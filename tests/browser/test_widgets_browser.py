@@ -32,6 +32,9 @@ CELLS = [
     "    def draw(self, h):\n        return 3 * h - 1\n"
     "g = np.random.default_rng(0)\nf = 255 * g.integers(0, 2, (2, 8, 16, 16, 1), np.uint8)\n"
     "MemoryProbe(Mean(), f, g.integers(0, 3, (2, 7)))",
+    "TugOfWar()",
+    "LatentMixer(wmlib.load_pretrained('curtain'))",
+    "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -74,13 +77,13 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 2800})
+        page = chromium.new_page(viewport={"width": 1280, "height": 6400})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 5")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 8")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -102,7 +105,9 @@ class Shown:
     def pixels(self):
         """What the browser draws, (height, width, 3)."""
         url = self.image.evaluate(
-            """i => { const c = document.createElement('canvas');
+            """async i => {
+            while (!(i.complete && i.naturalWidth)) await new Promise(r => setTimeout(r, 20));
+            const c = document.createElement('canvas');
             c.width = i.naturalWidth; c.height = i.naturalHeight;
             c.getContext('2d').drawImage(i, 0, 0); return c.toDataURL('image/png'); }"""
         )
@@ -132,7 +137,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(5):
+    for k in range(8):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -188,3 +193,26 @@ def test_an_error_is_a_line_below_the_picture(page):
     counter.nudge(0)
     counter.root.get_by_text("AssertionError: only L = 1 can be trained").wait_for()
     np.testing.assert_array_equal(counter.pixels(), before)
+
+
+def test_the_tug_of_war_obeys(page):
+    tug = Shown(page, 5)
+    for k in (0, 2, 3):
+        assert tug.changes(lambda k=k: tug.nudge(k))
+
+
+def test_the_latent_mixer_obeys(page):
+    mixer = Shown(page, 6)
+    assert mixer.changes(mixer.button("swap h").click)
+    assert mixer.changes(mixer.button("zero h").click)
+    assert mixer.changes(lambda: mixer.nudge(0, "ArrowLeft"))
+
+
+def test_the_blindfold_player_obeys(page):
+    player = Shown(page, 7)
+    assert player.changes(lambda: player.nudge(0))  # eyes close later
+    eyes = player.root.locator(".widget-toggle-button")
+    assert eyes.count() == 8 and eyes.first.is_disabled()
+    assert player.changes(eyes.nth(2).click)
+    assert player.changes(player.button("sample again").click)
+    assert player.changes(player.button("next episode").click)

@@ -112,7 +112,8 @@ def check(key: str, *answers: object) -> bool | None:
 
 def require(condition: object, sentence: str) -> None:
     """Raise `Wrong` with this sentence unless the condition holds (all of it, if an array)."""
-    if not np.all(condition.detach().cpu() if torch.is_tensor(condition) else condition):
+    values = condition.detach().cpu() if torch.is_tensor(condition) else condition
+    if not np.asarray(values).all():
         raise Wrong(sentence)
 
 

@@ -1,16 +1,22 @@
 """Interactive pictures of a world model at work; every number they show is also in `.result`."""
 
 from wmlib.widgets.base import Widget
+from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.dream_console import DreamConsole
+from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
+from wmlib.widgets.tug_of_war import TugOfWar
 from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
+    "BlindfoldPlayer",
     "DreamConsole",
+    "LatentMixer",
     "MemoryProbe",
     "NatsCounter",
     "NatsEntry",
+    "TugOfWar",
     "Widget",
     "WorldPlayer",
     "model_entry",
