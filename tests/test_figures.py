@@ -28,7 +28,7 @@ from wmlib.figures import (
 
 matplotlib.use("Agg")
 
-SIDE, GAP, LEFT, TOP = 32, 6, 110, 22
+SIDE, GAP, LEFT, TOP = 32, 6, 124, 22
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
 
 
@@ -201,3 +201,9 @@ def test_a_plot_becomes_a_picture_and_is_closed():
     assert (shown.image.size, shown.alt) == ((300, 200), "An amber band.")
     assert shown.image.getpixel((150, 100)) == rgb(AMBER)
     assert plt.get_fignums() == []
+
+
+def test_a_long_label_gets_the_room_it_needs():
+    film = np.zeros((1, 16, 16, 1), np.uint8)
+    short, long = (film_strip([film], ["x" * n], [SLATE], SIDE) for n in (4, 40))
+    assert short.width == LEFT + SIDE + 2 * GAP < long.width

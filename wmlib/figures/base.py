@@ -2,14 +2,16 @@
 
 import io
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageFont
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["AMBER", "INK", "PAPER", "Picture", "SLATE", "plotted", "style"]
+__all__ = ["AMBER", "INK", "PAPER", "Picture", "SLATE", "font", "plotted", "style"]
 
 SLATE, AMBER, INK, PAPER = "#475569", "#E69F00", "#1E293B", "#FFFFFF"
 CYCLE = [SLATE, AMBER, "#0072B2", "#009E73", "#CC79A7", "#56B4E9"]  # after Okabe and Ito
@@ -26,6 +28,15 @@ class Picture:
         stream = io.BytesIO()
         self.image.save(stream, "PNG")
         return {"image/png": stream.getvalue(), "text/plain": self.alt}
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The font of all pictures, in pixels."""
+    from matplotlib import get_data_path
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", name)), size)
 
 
 def plotted(figure: "Figure", alt: str) -> Picture:

@@ -1,6 +1,7 @@
 """Film strips, dreams beside reality, and learning curves."""
 
 import contextlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from wmlib.errors import BadInput
-from wmlib.figures.base import AMBER, INK, PAPER, SLATE
+from wmlib.figures.base import AMBER, INK, PAPER, SLATE, font
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,16 +43,17 @@ def film_strip(
     `colors` frames a whole row, or one frame each if it is a sequence. `every` is the number of
     steps from one frame to the next.
     """
-    gap, left, top = 6, 110, 22
+    gap, top, written = 6, 22, font(12)
+    left = 20 + max(104, *(math.ceil(written.getlength(label)) for label in labels))
     longest = max(len(row) for row in rows)
     size = (left + longest * (side + gap) + gap, top + len(rows) * (side + gap) + gap)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     for t in range(longest):
-        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t * every}", INK, anchor="ma")
+        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t * every}", INK, written, "ma")
     for i, (row, label, color) in enumerate(zip(rows, labels, colors, strict=True)):
         y = top + i * (side + gap)
-        pen.text((8, y + side // 2), label, INK, anchor="lm")
+        pen.text((8, y + side // 2), label, INK, written, "lm")
         for t, frame in enumerate(row):
             x = left + t * (side + gap)
             edge = color if isinstance(color, str) else color[t]

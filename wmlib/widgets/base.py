@@ -8,16 +8,14 @@ and wherever outputs are compared, it is one constant sentence.
 import html
 import io
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import ipywidgets
 import numpy as np
-from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from wmlib.figures import INK, PAPER, picture
+from wmlib.figures.base import font
 
 __all__ = ["Sheet", "Widget", "png"]
 
@@ -31,13 +29,6 @@ def png(image: Image.Image) -> bytes:
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
-
-
-@cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The font of the figures, in pixels."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", name)), size)
 
 
 class Sheet:
