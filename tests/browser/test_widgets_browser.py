@@ -35,6 +35,7 @@ CELLS = [
     "TugOfWar()",
     "LatentMixer(wmlib.load_pretrained('curtain'))",
     "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
+    "Cockpit(wmlib.load_pretrained('curtain'))",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -137,7 +138,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(8):
+    for k in range(9):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -216,3 +217,18 @@ def test_the_blindfold_player_obeys(page):
     assert player.changes(eyes.nth(2).click)
     assert player.changes(player.button("sample again").click)
     assert player.changes(player.button("next episode").click)
+
+
+def test_the_cockpit_obeys(page):
+    root = page.locator(".jp-OutputArea-output", has=page.locator(".lm-TabBar-tab")).last
+    names = ["training", "blindfold", "dream console", "latent mixer"]
+    assert root.locator(".lm-TabBar-tab").all_inner_texts() == names
+    root.get_by_text("dream console", exact=True).click()
+    console = Shown(page, 8)
+    console.image = root.locator("img:visible")
+    assert console.changes(root.get_by_role("button", name="step", exact=True).click)
+    root.get_by_text("training", exact=True).click()
+    assert root.locator("img:visible").count() == 1
+    root.get_by_role("button", name="refresh all", exact=True).click()
+    root.get_by_text("dream console", exact=True).click()
+    assert root.locator("img:visible").count() == 1

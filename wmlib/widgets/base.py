@@ -106,16 +106,18 @@ class Widget:
                     self.show(result)
                 self.failure, self.message.value = None, ""
             except Exception as error:  # a traceback of a callback would be lost in a log
-                self.failure = error
-                line = html.escape(" ".join(f"{type(error).__name__}: {error}".split()))
-                self.message.value = (
-                    f'<span style="color:var(--jp-error-color1, {ALERT})">{line}</span>'
-                )
+                self.fail(error)
 
         if isinstance(control, ipywidgets.Button):
             control.on_click(guarded)
         else:
             control.observe(guarded, names="value")
+
+    def fail(self, error: Exception) -> None:
+        """Keep an error and show it as one line below the picture."""
+        self.failure = error
+        line = html.escape(" ".join(f"{type(error).__name__}: {error}".split()))
+        self.message.value = f'<span style="color:var(--jp-error-color1, {ALERT})">{line}</span>'
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         live = self.view._repr_mimebundle_() or {}

@@ -166,6 +166,11 @@ class BlindfoldPlayer(Widget):
         stop = int(last.argmax()) + 1 if last.any() else FILM
         return {name: value[:, :stop] for name, value in rows.items()}
 
+    def refresh(self) -> None:
+        """The agent has learnt something: it plays the episode on screen once more."""
+        self.rows = self.watch()
+        self.show(self.evaluate())
+
     def evaluate(self) -> BlindfoldResult:
         """The result of the current controls."""
         for eye in self.eyes:

@@ -97,14 +97,24 @@ class DreamConsole(Widget):
             temperature, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f",
             style={"description_width": "90px"},
         )  # fmt: skip
-        result = self.session.reset(self.heat.value)
-        while not result.over and result.t + 1 < eyes_open + horizon:
-            result = self.session.step(None, self.heat.value)
-        self.assemble([[*self.buttons, self.driver], [self.play, self.once, self.heat]], result)
+        rows = [[*self.buttons, self.driver], [self.play, self.once, self.heat]]
+        self.assemble(rows, self.episode())
         for index, item in enumerate(self.buttons):
             self.on(item, lambda _, index=index: self.press(index))
         self.on(self.once, lambda _: self.advance())
         self.on(self.play, self.tick)
+
+    def episode(self) -> ConsoleResult:
+        """The next episode, played by the agent to its end, or to that of the first dream."""
+        result = self.session.reset(self.heat.value)
+        while not result.over and result.t + 1 < self.session.eyes_open + self.session.horizon:
+            result = self.session.step(None, self.heat.value)
+        return result
+
+    def refresh(self) -> None:
+        """The agent has learnt something: it plays the episode on screen once more."""
+        self.session.episode, self.session.scores = self.session.episode - 1, ()
+        self.show(self.episode())
 
     def advance(self, action: int | None = None) -> ConsoleResult:
         """One frame on: this action, or the driver's; after the end, the next episode."""

@@ -169,7 +169,7 @@ class LatentMixer(Widget):
 
     agent: a trained agent for Curtain. seed: the first of the two episodes is looked for from here
     on, the second starts in another lane and ends in another exit. t: the step shown first. probes:
-    read-outs from `fit_probes`; by default they are fitted here (about a second).
+    read-outs from `fit_probes`; by default they are fitted here on `episodes` (about a second).
     """
 
     alt = (
@@ -181,12 +181,10 @@ class LatentMixer(Widget):
     def __init__(
         self, agent: Dreamer, seed: int = 0, t: int = 4, swap_h: bool = False,
         swap_z: bool = True, zero_h: bool = False, probes: Probes | None = None,
+        episodes: int = 1024,
     ) -> None:  # fmt: skip
-        self.agent, self.probes = agent, probes or fit_probes(agent)
-        state, frames, lanes = watch(agent, 32, seed)
-        a, b = pick(frames, lanes)
-        self.states = State(state.h[[a, b]], state.z[[a, b]])
-        self.frames, self.lanes = frames[[a, b]], lanes[[a, b]]
+        self.agent, self.seed, self.episodes = agent, seed, episodes
+        self.observe(probes)
         self.t = ipywidgets.IntSlider(
             t, min=0, max=STEPS - 1, description="step t",
             style={"description_width": "50px"}, layout={"width": "280px"},
@@ -199,6 +197,19 @@ class LatentMixer(Widget):
         self.assemble([list(controls)], self.evaluate())
         for control in controls:
             self.on(control, lambda _: self.evaluate())
+
+    def observe(self, probes: Probes | None = None) -> None:
+        """Choose the two episodes, look at them with the agent as it is, and fit the read-outs."""
+        self.probes = probes or fit_probes(self.agent, self.episodes)
+        state, frames, lanes = watch(self.agent, 32, self.seed)
+        a, b = pick(frames, lanes)
+        self.states = State(state.h[[a, b]], state.z[[a, b]])
+        self.frames, self.lanes = frames[[a, b]], lanes[[a, b]]
+
+    def refresh(self) -> None:
+        """The agent has learnt something: the same mix once more."""
+        self.observe()
+        self.show(self.evaluate())
 
     def evaluate(self) -> MixResult:
         """The result of the current controls."""

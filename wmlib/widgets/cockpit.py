@@ -1,0 +1,247 @@
+"""The cockpit: how training goes, and the other widgets on the agent while it learns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from PIL import Image
+
+from wmlib.agent import Dreamer
+from wmlib.envs import oracle
+from wmlib.envs.curtain import Rules
+from wmlib.envs.make import is_image, make_env
+from wmlib.figures import AMBER, INK, SLATE
+from wmlib.trainer import Trainer
+from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.blindfold import BlindfoldPlayer, BlindfoldResult
+from wmlib.widgets.dream_console import DreamConsole
+from wmlib.widgets.dream_session import CURTAIN
+from wmlib.widgets.latent_mixer import LatentMixer
+
+__all__ = ["Cockpit", "CockpitResult"]
+
+BLUE = "#0072B2"
+COLUMNS = ("steps", "updates", "seconds", "episodes", "score", "eval_return", "rec", "kl")
+
+
+@dataclass(frozen=True)
+class CockpitResult:
+    """Everything the first tab shows."""
+
+    history: dict[str, np.ndarray]  # COLUMNS of the log so far, NaN where a line has no value
+    steps: int
+    updates: int
+    seconds: float
+    score: float  # mean return of the newest training episodes; NaN before the first has ended
+    levels: dict[str, float]  # returns to compare with, by name
+    film: BlindfoldResult | None  # one real episode, and the agent's dream of it
+
+
+def compute(
+    agent: Dreamer, lines: Sequence[dict[str, float]], rows: dict[str, np.ndarray] | None = None,
+    close_at: int = 4, rules: Rules | None = None, levels: dict[str, float] | None = None,
+) -> CockpitResult:  # fmt: skip
+    """Sum up the log of a run, and show where the agent's dream of an episode stands.
+
+    lines: what `Trainer.run` gives to `on_log`. rows: one episode of images, (1, T, ...), as
+    `wmlib.play` gives it, or None for other worlds; the dream begins at frame `close_at`.
+    """
+    history = {name: np.array([line.get(name, np.nan) for line in lines]) for name in COLUMNS}
+    last, film = lines[-1] if lines else {}, None
+    if rows is not None:
+        shut = [t >= close_at for t in range(rows["is_first"].shape[1])]
+        film = BlindfoldPlayer.compute(agent, rows, shut, rules=rules)
+    scores = history["score"][np.isfinite(history["score"])]
+    return CockpitResult(
+        history, int(last.get("steps", 0)), int(last.get("updates", 0)),
+        float(last.get("seconds", 0.0)), float(scores[-1]) if len(scores) else np.nan,
+        dict(levels or {}), film,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- the picture
+
+
+class Plot:
+    """A small plot on a sheet: a frame, lines and dots."""
+
+    def __init__(self, sheet: Sheet, at: tuple[int, int], size: tuple[int, int], right: float,
+                 low: float, high: float) -> None:  # fmt: skip
+        self.sheet, self.at, self.size, self.right = sheet, at, size, max(right, 1)
+        self.low, self.high = low, high if high > low else low + 1
+        sheet.box(*at, *size, TINT)
+
+    def spot(self, x: float, y: float) -> tuple[int, int]:
+        """Pixel of a point; what is outside is moved to the edge."""
+        down = np.clip((self.high - y) / (self.high - self.low), 0, 1)
+        across = np.clip(x / self.right, 0, 1)
+        return round(self.at[0] + across * self.size[0]), round(self.at[1] + down * self.size[1])
+
+    def line(self, x: np.ndarray, y: np.ndarray, color: str, width: int = 2) -> None:
+        """A line through the finite points."""
+        keep = np.isfinite(x) & np.isfinite(y)
+        points = [self.spot(*point) for point in zip(x[keep], y[keep], strict=True)]
+        if len(points) > 1:
+            self.sheet.pen.line(points, color, width, joint="curve")
+
+    def dots(self, x: np.ndarray, y: np.ndarray, color: str) -> None:
+        """A disc at each finite point."""
+        for point in zip(x, y, strict=True):
+            if np.isfinite(point).all():
+                across, down = self.spot(*point)
+                self.sheet.pen.ellipse((across - 3, down - 3, across + 3, down + 3), color)
+
+    def level(self, y: float, words: str, dashed: bool = True) -> None:
+        """A named horizontal line."""
+        left, down = self.spot(0, y)
+        if dashed:
+            for x in range(left, left + self.size[0], 8):
+                self.sheet.box(x, down, 4, 1, SOFT)
+        else:
+            self.sheet.box(left, down, self.size[0], 1, LINE)
+        self.sheet.text(left + 4, down - 4, words, SOFT, 11)
+
+
+def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
+    """Returns over steps: training episodes as a line, evaluations as dots."""
+    h = r.history
+    seen = np.concatenate([h["score"], h["eval_return"], list(r.levels.values())])
+    seen = seen[np.isfinite(seen)] if np.isfinite(seen).any() else np.zeros(1)
+    low, high = float(seen.min()), float(seen.max())
+    room = 0.14 * (high - low)
+    plot = Plot(sheet, (24, 100), (324, 140), max(r.steps, 1), low - room / 2, high + room)
+    for name, level in r.levels.items():
+        plot.level(level, name)
+    plot.line(h["steps"], h["score"], SLATE)
+    plot.dots(h["steps"], h["eval_return"], INK)
+    sheet.text(24, 90, "mean return", bold=True)
+    sheet.text(348, 90, "line: training, dots: evaluations", SOFT, 11, anchor="rs")
+    sheet.text(24, 255, "0", SOFT, 11)
+    sheet.text(348, 255, f"{r.steps:,} steps", SOFT, 11, anchor="rs")
+
+
+def draw_losses(sheet: Sheet, r: CockpitResult) -> None:
+    """What the world model still gets wrong, on a logarithmic scale."""
+    h = r.history
+    plot = Plot(sheet, (372, 100), (324, 140), max(r.updates, 1), -2.3, 2.5)
+    for power in (-2, -1, 0, 1, 2):
+        plot.level(power, f"{10.0**power:g}", dashed=False)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        plot.line(h["updates"], np.log10(h["kl"]), BLUE)
+        plot.line(h["updates"], np.log10(h["rec"]), SLATE)
+    sheet.text(372, 90, "nats per row", bold=True)
+    for x, name, color in ((546, "reconstruction", SLATE), (663, "KL", BLUE)):
+        sheet.box(x, 82, 8, 8, color)
+        sheet.text(x + 12, 90, name, SOFT, 11)
+    sheet.text(372, 255, "0", SOFT, 11)
+    sheet.text(696, 255, f"{r.updates:,} updates", SOFT, 11, anchor="rs")
+
+
+def draw(r: CockpitResult) -> Image.Image:
+    """Numbers, two curves, and the film of one episode."""
+    sheet = Sheet(720, 450 if r.film else 272)
+    sheet.box(1, 1, 718, 62, TINT)
+    rate = r.updates / r.seconds if r.seconds else 0.0
+    if abs(r.score) < 10:
+        score = signed(r.score)
+    else:
+        score = f"{r.score:.0f}" if np.isfinite(r.score) else "none yet"
+    facts = (
+        ("steps in the world", f"{r.steps:,}"), ("updates", f"{r.updates:,}"),
+        ("updates a second", f"{rate:.1f}"), ("seconds", f"{r.seconds:.0f}"),
+        ("newest 20 episodes", score),
+    )  # fmt: skip
+    for k, (label, number) in enumerate(facts):
+        sheet.fact(24 + 139 * k, 24, label, number)
+    draw_returns(sheet, r)
+    draw_losses(sheet, r)
+    if r.film is None:
+        return sheet.image
+    side, left, pitch = 64, 100, 71
+    for top, name, frames in ((283, "the world", r.film.real), (355, "the agent", r.film.model)):
+        sheet.text(24, top + 36, name, bold=True)
+        for t, frame in enumerate(frames):
+            dreamt = top == 355 and r.film.closed[t]
+            sheet.frame(left + pitch * t, top, frame, side, AMBER if dreamt else SLATE, 2)
+    sheet.text(
+        24, 276, "one episode, watched again and again; amber: its eyes are closed", SOFT, 11
+    )
+    place = "The same film" if r.film.parted is None else f"They part at frame {r.film.parted}"
+    word = "" if r.film.verdict in ("together", "unknown") else f" ({r.film.verdict})"
+    sheet.text(24, 438, f"{place}{word}. {r.film.reason}", INK, 12)
+    return sheet.image
+
+
+class Cockpit(Widget):
+    """Tabs of widgets on an agent while it is being trained; redrawn as it learns.
+
+    agent: the agent in training. env_id, world: its world, as for `make_env`. seed: of the episode
+    that is watched. every: updates between two refreshes of the other tabs; the first one is
+    redrawn with every log line. levels: returns to compare with (default: those of Curtain).
+
+        cockpit = Cockpit(agent)
+        trainer.run(steps=10_000, on_log=cockpit.on_log)
+
+    Watching changes nothing: every tab has random numbers of its own.
+    """
+
+    alt = (
+        "Cockpit: steps, updates and seconds of a training run, its returns and losses as curves, "
+        "and one episode as the agent sees and dreams it; further tabs hold other widgets."
+    )
+    compute, draw = staticmethod(compute), staticmethod(draw)
+
+    def __init__(
+        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 4, every: int = 200,
+        levels: dict[str, float] | None = None, **world: Any,
+    ) -> None:  # fmt: skip
+        env = make_env(env_id, num_envs=1, **world)
+        agent.check_spaces(env.single_observation_space, env.single_action_space)
+        self.agent, self.every, self.lines, self.refreshed = agent, every, [], 0
+        self.rules, self.levels = getattr(env.vec, "rules", None), levels
+        if levels is None and self.rules:
+            best, chance = oracle.optimal_return(self.rules), oracle.random_return(self.rules)
+            names = f"optimum {best:.3f}", f"random play {chance:.3f}".replace("-", "−")
+            self.levels = dict(zip(names, (best, chance), strict=True))
+        self.tabs: dict[str, Widget] = {}
+        self.rows, image = None, is_image(env.single_observation_space)
+        if image:
+            self.tabs["blindfold"] = player = BlindfoldPlayer(agent, env_id, seed, **world)
+            self.rows = player.rows
+        if image and hasattr(env.single_action_space, "n"):
+            self.tabs["dream console"] = DreamConsole(agent, env_id, seed, **world)
+        if env_id == CURTAIN and not world:
+            self.tabs["latent mixer"] = LatentMixer(agent, seed, episodes=256)
+        env.close()
+        self.now = button("refresh all", 120)
+        self.assemble([], self.evaluate())
+        learning = ipywidgets.VBox([self.image])
+        self.tab = ipywidgets.Tab(
+            [learning, *(widget.view for widget in self.tabs.values())],
+            titles=["training", *self.tabs],
+        )
+        self.view = ipywidgets.VBox([self.tab, ipywidgets.HBox([self.now, self.message])])
+        self.on(self.now, lambda _: self.refresh())
+
+    def evaluate(self) -> CockpitResult:
+        """The log so far and a fresh dream."""
+        return compute(self.agent, self.lines, self.rows, 4, self.rules, self.levels)
+
+    def refresh(self) -> CockpitResult:
+        """All tabs once more, with the agent as it is now."""
+        for widget in self.tabs.values():
+            widget.refresh()
+        self.refreshed = self.lines[-1]["updates"] if self.lines else 0
+        return self.evaluate()
+
+    def on_log(self, trainer: Trainer, line: dict[str, float]) -> None:
+        """Take a line of the log; what fails here is shown and does not stop the training."""
+        self.lines.append(line)
+        try:
+            due = line["updates"] - self.refreshed >= self.every
+            self.show(self.refresh() if due else self.evaluate())
+            self.failure, self.message.value = None, ""
+        except Exception as error:
+            self.fail(error)
