@@ -84,7 +84,7 @@ def page(request, chromium, tmp_path_factory):
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 8")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 12")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -101,7 +101,7 @@ class Shown:
     def __init__(self, page, k):
         self.page = page
         self.root = page.locator(".jp-OutputArea-output", has=page.locator("img")).nth(k)
-        self.image = self.root.locator("img")
+        self.image = self.root.locator("img").first
 
     def pixels(self):
         """What the browser draws, (height, width, 3)."""

@@ -217,7 +217,7 @@ class Cockpit(Widget):
         env.close()
         self.now = button("refresh all", 120)
         self.assemble([], self.evaluate())
-        learning = ipywidgets.VBox([self.image])
+        learning = ipywidgets.VBox([self.image], layout={"align_items": "flex-start"})
         self.tab = ipywidgets.Tab(
             [learning, *(widget.view for widget in self.tabs.values())],
             titles=["training", *self.tabs],
