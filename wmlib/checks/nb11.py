@@ -15,6 +15,7 @@ from wmlib.checkpoint import load_tree, save_tree
 from wmlib.checks.exercises import Wrong, array, exercise, number, require
 from wmlib.config import Config, preset
 from wmlib.envs.make import make_env
+from wmlib.errors import BadInput
 from wmlib.trainer import Trainer
 
 __all__ = ["differs_without"]
@@ -72,7 +73,7 @@ def updates_owed(updates):
 def moves_or_balls(why):
     """Made-up episodes whose balls and moves are known."""
     rng = np.random.default_rng(0)
-    for chance in (0.0, 0.3, 0.9, 1.0):
+    for chance in (0.9, 0.3, 1.0, 0.0):
         caught, moves = rng.random(400) < chance, rng.integers(0, 8, 400)
         returns = np.where(caught, 1.0, -1.0) - MOVE * moves
         told = why(returns.copy())
@@ -107,7 +108,7 @@ def moves_or_balls(why):
 
 def _run(seed: int) -> Trainer:
     torch.manual_seed(seed)
-    config = preset("tiny", **SMALL, num_envs=2, random_steps=16, model_updates=2)
+    config = preset("tiny", **SMALL, num_envs=2, random_steps=24, model_updates=2, ratio=4.0)
     env = make_env("wmlib/Curtain-v0", num_envs=2, seed=seed)
     return Trainer(
         Dreamer(env.single_observation_space, env.single_action_space, config), env, seed
@@ -148,10 +149,10 @@ def _resume(weights: dict, state: dict, without: str) -> Trainer:
 
 
 @functools.cache
-def differs_without(ticks: int = 40) -> dict[str, bool]:
+def differs_without(ticks: int = 20) -> dict[str, bool]:
     """Does a run go on differently when it is resumed without this part? By experiment."""
     trainer = _run(seed=3)
-    for _ in range(60):
+    while trainer.updates < 8 or trainer.row.is_first.any():  # in the middle of the episodes
         trainer.tick()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stop.safetensors"
@@ -163,9 +164,12 @@ def differs_without(ticks: int = 40) -> dict[str, bool]:
     straight = _weights(trainer)
     for part in ("", *PARTS):
         again = _resume(flat, stored["rest"], part)
-        for _ in range(ticks):
-            again.tick()
-        after[part] = not torch.equal(_weights(again), straight)
+        try:
+            for _ in range(ticks):
+                again.tick()
+            after[part] = not torch.equal(_weights(again), straight)
+        except BadInput:  # an update is owed, and there are no rows to learn from
+            after[part] = True
     if after.pop(""):
         raise RuntimeError("A run that was resumed with everything should go on as before.")
     return after
@@ -188,7 +192,7 @@ def power_cut(answer):
         if truth[part]:
             raise Wrong(
                 f"Resumed without '{part}', the run went on differently: the weights after "
-                f"forty more ticks were others.{more}"
+                f"twenty more ticks were others.{more}"
             )
         raise Wrong(
             f"Resumed without '{part}', the run went on exactly as before: nothing that "
