@@ -3,6 +3,7 @@
 from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.dream_console import DreamConsole
+from wmlib.widgets.kl_seismograph import KLSeismograph
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
@@ -12,6 +13,7 @@ from wmlib.widgets.world_player import WorldPlayer
 __all__ = [
     "BlindfoldPlayer",
     "DreamConsole",
+    "KLSeismograph",
     "LatentMixer",
     "MemoryProbe",
     "NatsCounter",
