@@ -10,7 +10,7 @@ from wmlib.model_runs import ModelRun, no_memory, shuffled_actions
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    sizes = dict(deter=16, hidden=16, units=16, depth=2, stoch=2, classes=4, blocks=4)
+    sizes = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
     monkeypatch.setenv("WMLIB_THREADS", "1")
     monkeypatch.setattr(model_runs, "CHANGES", sizes)
     monkeypatch.setattr(model_runs, "UPDATES", 2)
