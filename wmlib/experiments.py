@@ -72,8 +72,12 @@ def run(
         from wmlib import baselines
 
         return baselines.run(out, threads, seeds)
+    if name == "world_model":
+        from wmlib import model_runs
+
+        return model_runs.run(out, threads, seeds)
     if name not in EXPERIMENTS:
-        allowed = ", ".join([*EXPERIMENTS, "ablations", "model_free"])
+        allowed = ", ".join([*EXPERIMENTS, "ablations", "model_free", "world_model"])
         raise BadInput(f"Unknown experiment '{name}'; allowed are {allowed}.")
     used = prepare(out, threads)
     for seed in seeds or EXPERIMENTS[name].seeds:

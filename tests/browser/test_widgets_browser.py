@@ -36,6 +36,8 @@ CELLS = [
     "LatentMixer(wmlib.load_pretrained('curtain'))",
     "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
     "Cockpit(wmlib.load_pretrained('curtain'))",
+    "k = [4.5, .3, .1, .1, 1.8, .2, .2, .4]\n"
+    "KLSeismograph({(p, 0.0): [(0, [p] * 8), (9, k)] for p in (0.5, 0.9)})",
 ]
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
@@ -78,13 +80,13 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 6400})
+        page = chromium.new_page(viewport={"width": 1280, "height": 7000})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 12")
+        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 13")
         page.wait_for_function(
             "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
         )
@@ -232,3 +234,9 @@ def test_the_cockpit_obeys(page):
     root.get_by_role("button", name="refresh all", exact=True).click()
     root.get_by_text("dream console", exact=True).click()
     assert root.locator("img:visible").count() == 1
+
+
+def test_the_kl_seismograph_obeys(page):
+    seismograph = Shown(page, 9)
+    assert seismograph.changes(lambda: seismograph.nudge(0, "ArrowLeft"))
+    assert seismograph.changes(seismograph.button("0.9").click)

@@ -4,6 +4,7 @@ from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.cockpit import Cockpit
 from wmlib.widgets.dream_console import DreamConsole
+from wmlib.widgets.kl_seismograph import KLSeismograph
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
@@ -14,6 +15,7 @@ __all__ = [
     "BlindfoldPlayer",
     "Cockpit",
     "DreamConsole",
+    "KLSeismograph",
     "LatentMixer",
     "MemoryProbe",
     "NatsCounter",
