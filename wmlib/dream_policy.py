@@ -18,7 +18,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import wmlib
 from wmlib.ablations import Adam, NoScale
@@ -151,7 +151,9 @@ VARIANTS: dict[str, Variant] = {
     "dreams of 8 steps": Variant("192 of them, as many steps in all", {"horizon": 8}, dreams=192),
     "64 dreams": Variant("per update, not 288", dreams=64),
     "whole episodes": Variant("dream from all rows of 36 episodes", windows=True),
-    "and replay value": Variant("the critic learns from these rows too", windows=True, replay=True),
+    "episodes + replay value": Variant(
+        "the critic learns from these rows too", windows=True, replay=True
+    ),
     "actor as fast as critic": Variant("", {"actor_lr": 1.0}),
     "critic first": Variant("50 updates without the actor", critic_first=50),
     "no slow critic": Variant("the slow copy follows at once", {"slow_rate": 1.0}),

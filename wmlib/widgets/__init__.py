@@ -2,6 +2,7 @@
 
 from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
+from wmlib.widgets.cheat_meter import CheatMeter
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
@@ -11,6 +12,7 @@ from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
     "BlindfoldPlayer",
+    "CheatMeter",
     "DreamConsole",
     "LatentMixer",
     "MemoryProbe",
