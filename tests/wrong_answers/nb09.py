@@ -34,11 +34,13 @@ WRONG = {
     "09.2": [
         (REACH + "1 / (1 - lam + 1e-12)", "a dream without end"),
         (REACH + "H", "the reach is 1"),
-        (REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H + 1)) + "
-         "0 * lam", "on average"),
+        (
+            REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H + 1))",
+            "the reach approaches H",
+        ),
         (REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H)) + 0.25",
          "leaves out the weight"),
-        (REACH + "sum(lam**k for k in range(1, H + 1)) + 1 - lam", "the reach approaches H"),
+        (REACH + "sum(lam**k for k in range(1, H + 1)) + 1 - lam", "rewards on average"),
     ],
     "09.3": [
         (DEAR + "return 5 * reward", "multiplies the ±1"),
