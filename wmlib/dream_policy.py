@@ -132,6 +132,7 @@ class Variant:
     shuffled: bool = False  # rewards of another dream: the negative control
     scaled: bool = True  # by the range of returns
     windows: bool = False  # dream from all rows of 36 episodes, not from 288 scattered rows
+    first: bool = False  # dream from first frames only
     replay: bool = False  # the critic learns from the real rows of those episodes too
     critic_first: int = 0  # updates without the actor
     dreams: int = DREAMS
@@ -149,6 +150,9 @@ VARIANTS: dict[str, Variant] = {
     "no scale": Variant("advantages as they are", scaled=False),
     "lambda 0.95": Variant("as in the paper", {"lam": 0.95}),
     "dreams of 8 steps": Variant("192 of them, as many steps in all", {"horizon": 8}, dreams=192),
+    "from first frames only": Variant(
+        "8 steps, to the end", {"horizon": 8}, first=True, dreams=192
+    ),
     "64 dreams": Variant("per update, not 288", dreams=64),
     "whole episodes": Variant("dream from all rows of 36 episodes", windows=True),
     "episodes + replay value": Variant(
@@ -166,7 +170,7 @@ def one(name: str, seed: int) -> list[tuple[int, float, float, float]]:
     v, agent = VARIANTS[name], wmlib.load_pretrained("curtain")
     config = agent.config.replace(**(CHANGES | v.changes))
     rows, seen = random_rows(agent, REPLAY, seed=100)
-    scattered = State(*(part[:, :-1].flatten(0, 1) for part in seen))  # no last rows
+    stock = State(*(part[:, : 1 if v.first else -1].flatten(0, 1) for part in seen))  # no last rows
     test = wmlib.make_env("wmlib/Curtain-v0", num_envs=EPISODES)
     wmlib.seed_everything(seed)
     me = Behaviour(seen.feature.shape[-1], agent.act_space, config)
@@ -193,8 +197,8 @@ def one(name: str, seed: int) -> list[tuple[int, float, float, float]]:
             pick = torch.randint(REPLAY, (v.dreams // 8,))
             start = State(*(part[pick].flatten(0, 1) for part in seen))
         else:
-            pick = torch.randint(len(scattered.h), (v.dreams,))
-            start = State(*(part[pick] for part in scattered))
+            pick = torch.randint(len(stock.h), (v.dreams,))
+            start = State(*(part[pick] for part in stock))
         losses, returns, spread = dream_losses(agent.world, me, start, reward_of)
         if v.replay:
             chosen = {k: rows[k][pick] for k in ("reward", "is_terminal", "is_last")}
