@@ -8,6 +8,7 @@ command, the machine class, date and versions. A seed that is already there is n
 
 import csv
 import datetime
+import importlib
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -56,6 +58,18 @@ EXPERIMENTS: dict[str, Spec] = {
     ),
 }  # fmt: skip
 
+# Experiments that are no plain training runs, by module; each has a function `run` like ours.
+ELSEWHERE = {
+    "dream_policy": "dream_policy",
+    "losses": "objectives",
+    "model_free": "baselines",
+    "world_model": "model_runs",
+}
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"wmlib.{ELSEWHERE[name]}")
+
 
 def run(
     name: str, out: Path, threads: int | None = None, seeds: tuple[int, ...] = ()
@@ -68,16 +82,10 @@ def run(
         BadInput: no experiment of that name, or a directory that cannot be written.
         KeyboardInterrupt: a run was interrupted; it is not stored.
     """
-    if name == "model_free":
-        from wmlib import baselines
-
-        return baselines.run(out, threads, seeds)
-    if name == "world_model":
-        from wmlib import model_runs
-
-        return model_runs.run(out, threads, seeds)
+    if name in ELSEWHERE:
+        return _module(name).run(out, threads, seeds)
     if name not in EXPERIMENTS:
-        allowed = ", ".join([*EXPERIMENTS, "ablations", "model_free", "world_model"])
+        allowed = ", ".join([*EXPERIMENTS, *sorted([*ELSEWHERE, "ablations"])])
         raise BadInput(f"Unknown experiment '{name}'; allowed are {allowed}.")
     used = prepare(out, threads)
     for seed in seeds or EXPERIMENTS[name].seeds:
@@ -138,11 +146,15 @@ def one(
 
 
 def draw(name: str, out: Path, picture: Path) -> None:
-    """Draw the stored learning curves of an experiment, one line a seed, to a PNG."""
-    if name == "model_free":
-        from wmlib import baselines
+    """Draw the stored learning curves of an experiment, one line a seed, to a PNG.
 
-        return baselines.draw(out, picture)
+    Raises:
+        BadInput: this experiment has curves of its own, and no picture of them.
+    """
+    if name in ELSEWHERE:
+        if not hasattr(_module(name), "draw"):
+            raise BadInput(f"Experiment '{name}' draws no picture; drop --plot.")
+        return _module(name).draw(out, picture)
     from matplotlib.figure import Figure
 
     from wmlib.figures import SLATE, learning_curve

@@ -38,7 +38,9 @@ CELLS = [
     "Cockpit(wmlib.load_pretrained('curtain'))",
     "k = [4.5, .3, .1, .1, 1.8, .2, .2, .4]\n"
     "KLSeismograph({(p, 0.0): [(0, [p] * 8), (9, k)] for p in (0.5, 0.9)})",
+    "CheatMeter(tau=0.1, own={0.1: (0.76, 0.2)})",
 ]
+COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
 FLAGS += "--disable-background-networking --disable-dev-shm-usage"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
@@ -80,16 +82,15 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 7000})
+        page = chromium.new_page(viewport={"width": 1280, "height": 8600})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_function("document.querySelectorAll('.jupyter-widgets img').length == 13")
-        page.wait_for_function(
-            "[...document.querySelectorAll('.jupyter-widgets img')].every(i => i.naturalWidth > 0)"
-        )
+        images = "document.querySelectorAll('.jupyter-widgets img')"
+        page.wait_for_function(f"{images}.length == {COUNT + 3}")
+        page.wait_for_function(f"[...{images}].every(i => i.naturalWidth > 0)")
         yield page
         if folder := os.environ.get("WMLIB_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(9):
+    for k in range(COUNT):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
@@ -240,3 +241,11 @@ def test_the_kl_seismograph_obeys(page):
     seismograph = Shown(page, 9)
     assert seismograph.changes(lambda: seismograph.nudge(0, "ArrowLeft"))
     assert seismograph.changes(seismograph.button("0.9").click)
+
+
+def test_the_cheat_meter_obeys(page):
+    meter = Shown(page, 10)
+    assert meter.changes(meter.button("bet").click)
+    assert not meter.changes(meter.button("bet").click, seconds=2)  # once is enough
+    for k in (0, 1, 2):
+        assert meter.changes(lambda k=k: meter.nudge(k))

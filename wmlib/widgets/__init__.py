@@ -2,6 +2,7 @@
 
 from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
+from wmlib.widgets.cheat_meter import CheatMeter
 from wmlib.widgets.cockpit import Cockpit
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.kl_seismograph import KLSeismograph
@@ -13,6 +14,7 @@ from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
     "BlindfoldPlayer",
+    "CheatMeter",
     "Cockpit",
     "DreamConsole",
     "KLSeismograph",
