@@ -72,8 +72,12 @@ def run(
         from wmlib import baselines
 
         return baselines.run(out, threads, seeds)
+    if name == "losses":
+        from wmlib import objectives
+
+        return objectives.run(out, threads, seeds)
     if name not in EXPERIMENTS:
-        allowed = ", ".join([*EXPERIMENTS, "ablations", "model_free"])
+        allowed = ", ".join([*EXPERIMENTS, "ablations", "losses", "model_free"])
         raise BadInput(f"Unknown experiment '{name}'; allowed are {allowed}.")
     used = prepare(out, threads)
     for seed in seeds or EXPERIMENTS[name].seeds:
@@ -139,6 +143,10 @@ def draw(name: str, out: Path, picture: Path) -> None:
         from wmlib import baselines
 
         return baselines.draw(out, picture)
+    if name == "losses":
+        from wmlib import objectives
+
+        return objectives.draw(out, picture)
     from matplotlib.figure import Figure
 
     from wmlib.figures import SLATE, learning_curve

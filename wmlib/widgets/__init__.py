@@ -6,17 +6,22 @@ from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
+from wmlib.widgets.ruler import CreditRuler, Ruler
 from wmlib.widgets.tug_of_war import TugOfWar
+from wmlib.widgets.waterline import Waterline
 from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
     "BlindfoldPlayer",
+    "CreditRuler",
     "DreamConsole",
     "LatentMixer",
     "MemoryProbe",
     "NatsCounter",
     "NatsEntry",
+    "Ruler",
     "TugOfWar",
+    "Waterline",
     "Widget",
     "WorldPlayer",
     "model_entry",
