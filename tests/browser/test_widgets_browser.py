@@ -39,6 +39,9 @@ CELLS = [
     "k = [4.5, .3, .1, .1, 1.8, .2, .2, .4]\n"
     "KLSeismograph({(p, 0.0): [(0, [p] * 8), (9, k)] for p in (0.5, 0.9)})",
     "CheatMeter(tau=0.1, own={0.1: (0.76, 0.2)})",
+    "Waterline(np.random.default_rng(0).gamma(1, 1, (50, 8)), np.ones(8))",
+    "Ruler()",
+    "CreditRuler()",
 ]
 COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
@@ -249,3 +252,10 @@ def test_the_cheat_meter_obeys(page):
     assert not meter.changes(meter.button("bet").click, seconds=2)  # once is enough
     for k in (0, 1, 2):
         assert meter.changes(lambda k=k: meter.nudge(k))
+
+
+def test_the_waterline_and_the_rulers_obey(page):
+    for k in (11, 12, 13):
+        shown = Shown(page, k)
+        assert shown.changes(lambda shown=shown: shown.nudge(0, "ArrowLeft"))
+        assert shown.changes(lambda shown=shown: shown.nudge(1, "ArrowLeft"))

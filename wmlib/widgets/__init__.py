@@ -9,20 +9,25 @@ from wmlib.widgets.kl_seismograph import KLSeismograph
 from wmlib.widgets.latent_mixer import LatentMixer
 from wmlib.widgets.memory_probe import MemoryProbe
 from wmlib.widgets.nats_counter import NatsCounter, NatsEntry, model_entry
+from wmlib.widgets.ruler import CreditRuler, Ruler
 from wmlib.widgets.tug_of_war import TugOfWar
+from wmlib.widgets.waterline import Waterline
 from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
     "BlindfoldPlayer",
     "CheatMeter",
     "Cockpit",
+    "CreditRuler",
     "DreamConsole",
     "KLSeismograph",
     "LatentMixer",
     "MemoryProbe",
     "NatsCounter",
     "NatsEntry",
+    "Ruler",
     "TugOfWar",
+    "Waterline",
     "Widget",
     "WorldPlayer",
     "model_entry",
