@@ -146,7 +146,7 @@ def claim(sigma: Callable, weight: Callable) -> str:
         require(abs(s - w**-0.5) > 1e-6, "There is a 2 in the exponent of a Gaussian.")
         torch.manual_seed(0)
         y, mean = torch.randn(20, dtype=torch.float64), 0.3
-        normal = torch.distributions.Normal(mean, max(s, 1e-9))
+        normal = torch.distributions.Normal(*torch.tensor([mean, max(s, 1e-9)], dtype=y.dtype))
         rest = -normal.log_prob(y) - w * (y - mean) ** 2
         require(float(rest.std()) < 1e-6, f"For w = {w} the NLL is not w times the squared error.")
         back = number(weight(s), "weight(s)")
