@@ -151,7 +151,7 @@ def draw(out: Path, picture: Path) -> None:
 
     figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
     axes = figure.subplots(1, 2)
-    names, colors = list(OBJECTIVES), dict(zip(OBJECTIVES, CYCLE, strict=True))
+    names, colors = list(OBJECTIVES), dict(zip(OBJECTIVES, CYCLE, strict=False))
     for (name, _), curve in curves(out).items():
         steps, *values = zip(*curve, strict=True)
         for ax, y in zip(axes, values, strict=True):
