@@ -199,7 +199,7 @@ class CheatMeter(Widget):
         self.p, self.entropy, self.guess = (
             ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=name, **look)
             for value, low, high, step, name in (
-                (p, 0.5, 0.95, 0.05, "p"), (entropy, 0, 0.3, 0.02, "entropy bonus"),
+                (p, 0.5, 0.95, 0.05, "p"), (entropy, 0, 0.3, 0.02, "entropy η"),
                 (0.0 if bet is None else bet, -0.5, 1, 0.05, "your bet"),
             )
         )  # fmt: skip
