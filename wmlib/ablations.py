@@ -24,7 +24,7 @@ import wmlib
 from wmlib.agent import Dreamer
 from wmlib.distributions import symexp, symlog, twohot_loss
 from wmlib.errors import BadInput
-from wmlib.experiments import Spec, one, where
+from wmlib.experiments import EXPERIMENTS, Spec, one, where
 from wmlib.nets import NormSiLU
 from wmlib.optim import LaProp
 from wmlib.trainer import read_metrics
@@ -139,7 +139,7 @@ class Ablation:
 
 
 ABLATIONS: dict[str, Ablation] = {
-    "as it is": Ablation("preset tiny", everywhere=True),
+    "as it is": Ablation("preset tiny, as in the experiment of that world", everywhere=True),
     "no unimix": Ablation("latents and policy may rule classes out", {"unimix": 0.0}),
     "free nats 1": Ablation(
         "KL below 1 nat gives no gradient, as in the paper", {"free_nats": 1.0}
@@ -168,7 +168,7 @@ ABLATIONS: dict[str, Ablation] = {
 WORLDS: dict[str, Spec] = {
     "Curtain": Spec(
         "wmlib/Curtain-v0", (0, 1, 2), steps=16_000, episodes=1000, eval_every=2000,
-        curve_episodes=200,
+        curve_episodes=200, changes=EXPERIMENTS["curtain"].changes,
     ),
     "CartPole": Spec("CartPole-v1", (0, 1, 2), steps=12_000, eval_every=2000),
 }  # fmt: skip
@@ -189,7 +189,8 @@ def plan() -> list[tuple[str, str, int]]:
 def train_one(world: str, name: str, seed: int) -> tuple[dict, dict[str, list[float]]]:
     """Train and evaluate one run in this process: its line and its curve."""
     ablation, used = ABLATIONS[name], wmlib.set_threads(1)
-    spec = replace(WORLDS[world], changes=ablation.changes)
+    spec = WORLDS[world]
+    spec = replace(spec, changes=spec.changes | ablation.changes)
     with tempfile.TemporaryDirectory() as folder:
         line = one(spec, seed, Path(folder) / "run", ablation.operation)
         columns = read_metrics(Path(folder) / "run" / "metrics.csv")
