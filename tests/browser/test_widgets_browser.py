@@ -42,6 +42,7 @@ CELLS = [
     "Waterline(np.random.default_rng(0).gamma(1, 1, (50, 8)), np.ones(8))",
     "Ruler()",
     "CreditRuler()",
+    "CounterfactualTree(wmlib.load_pretrained('curtain'), seed=4)",
 ]
 COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
@@ -85,7 +86,7 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 8600})
+        page = chromium.new_page(viewport={"width": 1280, "height": 9800})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
@@ -259,3 +260,11 @@ def test_the_waterline_and_the_rulers_obey(page):
         shown = Shown(page, k)
         assert shown.changes(lambda shown=shown: shown.nudge(0, "ArrowLeft"))
         assert shown.changes(lambda shown=shown: shown.nudge(1, "ArrowLeft"))
+
+
+def test_the_counterfactual_tree_obeys(page):
+    tree = Shown(page, 14)
+    assert tree.changes(lambda: tree.nudge(0, "ArrowLeft"))
+    assert tree.changes(lambda: tree.nudge(1))
+    assert tree.changes(tree.root.locator("input[type=checkbox]").click)
+    assert tree.changes(tree.button("other luck").click)

@@ -4,6 +4,7 @@ from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
 from wmlib.widgets.cheat_meter import CheatMeter
 from wmlib.widgets.cockpit import Cockpit
+from wmlib.widgets.counterfactual_tree import CounterfactualTree
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.kl_seismograph import KLSeismograph
 from wmlib.widgets.latent_mixer import LatentMixer
@@ -18,6 +19,7 @@ __all__ = [
     "BlindfoldPlayer",
     "CheatMeter",
     "Cockpit",
+    "CounterfactualTree",
     "CreditRuler",
     "DreamConsole",
     "KLSeismograph",

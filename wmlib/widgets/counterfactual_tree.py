@@ -1,0 +1,232 @@
+"""What if: all actions from one moment, each with its own dream, as a tree."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from wmlib.agent import Dreamer
+from wmlib.envs.make import is_image, make_env
+from wmlib.errors import BadInput
+from wmlib.figures import AMBER, INK, SLATE
+from wmlib.rssm import State
+from wmlib.runtime import autocast
+from wmlib.trainer import own_randomness, play
+from wmlib.widgets.base import BUTTONS, LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.dream_session import CURTAIN
+
+__all__ = ["CounterfactualTree", "TreeResult"]
+
+FILM, DEEPEST = 8, 3  # frames of an episode at most, levels of the tree at most
+SIDES = (72, 72, 56, 24)  # pixels of a frame, by level
+BAD, NEUTRAL, GOOD = (178, 24, 43), (203, 213, 225), (33, 102, 172)  # promised -1, 0, 1
+
+
+@dataclass(frozen=True)
+class TreeResult:
+    """Everything the tree shows. Tuples hold one array per level d, with A**d entries each.
+
+    Entry i of level d comes from entry i // A of level d - 1 by action i % A.
+    """
+
+    root: int  # frame of the episode
+    real: np.ndarray  # (H, W, C) uint8, the frame at the root
+    frames: tuple[np.ndarray, ...]  # (A**d, H, W, C) in [0, 1]; level 0 is the reconstruction
+    probs: tuple[np.ndarray, ...]  # of the last action, as the actor would choose
+    promises: tuple[
+        np.ndarray, ...
+    ]  # dreamt rewards so far, plus the critic's value, if it goes on
+    best: tuple[int, ...]  # the actions that lead to the highest promise of the last level
+    same: bool  # all branches of a level share their random numbers
+    temperature: float
+    sample: int
+
+
+def step(agent: Dreamer, state: State, action: Tensor, temperature: float, same: bool) -> State:
+    """One step with eyes closed. With `same` every row of a batch draws with the same numbers."""
+    rssm = agent.world.rssm
+    if not same:
+        return rssm.step(state, action, temperature)
+    h = rssm.core(state.h, state.z.flatten(-2), rssm.core.embed_action(action))
+    prior = rssm.prior(h, temperature)  # (N, S, K)
+    luck = torch.rand_like(prior[:1, :, :1])  # (1, S, 1)
+    index = (prior.cumsum(-1)[..., :-1] < luck).sum(-1)
+    return State(h, F.one_hot(index, prior.shape[-1]).to(prior.dtype))
+
+
+@torch.no_grad()
+def compute(
+    agent: Dreamer, rows: dict[str, np.ndarray], root: int = 3, depth: int = 2,
+    temperature: float = 1.0, same: bool = True, sample: int = 0,
+) -> TreeResult:  # fmt: skip
+    """Watch one episode up to frame `root`, then dream every sequence of `depth` actions.
+
+    rows: (1, T, ...), as `wmlib.play` gives them, of a world with A discrete actions.
+
+    Raises:
+        BadInput: a root outside the episode, a depth below 1, a temperature that is not positive.
+    """
+    frames = len(rows["obs"][0])
+    if not 0 <= root < frames - 1:
+        raise BadInput(f"The root must be a frame from 0 to {frames - 2}, not {root}.")
+    if not 1 <= depth <= DEEPEST:
+        raise BadInput(f"The depth must be 1 to {DEEPEST}, not {depth}.")
+    if not temperature > 0:
+        raise BadInput(f"The temperature is {temperature}; it must be positive.")
+    if not agent.actor.discrete:
+        raise BadInput("A tree of actions needs actions that can be counted.")
+    world, count = agent.world, agent.actor.out.out_features
+    batch, _ = agent.tensors({name: value[:, : root + 1] for name, value in rows.items()})
+    with own_randomness(agent, sample), autocast(agent.device):
+        seen = world.observe(batch).state
+        state = State(seen.h[:, -1], seen.z[:, -1])
+        earned, alive = torch.zeros(1, device=agent.device), torch.ones(1, device=agent.device)
+        levels = [
+            (world.decode(state), torch.ones(1), agent.critic.mean(agent.critic(state.feature)))
+        ]
+        for _ in range(min(depth, frames - 1 - root)):
+            probs = agent.actor(state.feature).probs.flatten()  # (N * A,)
+            every = torch.eye(count, device=agent.device).repeat(len(state.h), 1)
+            parent = State(*(part.repeat_interleave(count, 0) for part in state))
+            state = step(agent, parent, every, temperature, same)
+            earned, alive = (part.repeat_interleave(count) for part in (earned, alive))
+            earned = earned + alive * world.reward(state.feature)
+            alive = alive * world.continues(state.feature)
+            value = agent.critic.mean(agent.critic(state.feature))
+            levels.append((world.decode(state), probs, earned + alive * value))
+    drawn, probs, promises = zip(*(map(as_array, level) for level in levels), strict=True)
+    leaf, best = int(promises[-1].argmax()), []
+    for _ in levels[1:]:
+        leaf, action = divmod(leaf, count)
+        best.insert(0, action)
+    return TreeResult(
+        root, rows["obs"][0, root], drawn, probs, promises, tuple(best), same, temperature, sample
+    )
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """Tensor -> float32 array."""
+    return tensor.float().cpu().numpy()
+
+
+def shade(promise: float) -> str:
+    """Colour of a promised return: red for -1 and below, grey for 0, blue for 1 and above."""
+    share, end = min(abs(promise), 1.0), GOOD if promise > 0 else BAD
+    mixed = (round(n + share * (e - n)) for n, e in zip(NEUTRAL, end, strict=True))
+    return "#" + "".join(f"{part:02X}" for part in mixed)
+
+
+def draw(r: TreeResult) -> Image.Image:
+    """The tree from the top down: frames as nodes, actions as edges."""
+    depth, left, width = len(r.frames) - 1, 12, 696
+    branches = len(r.probs[1]) if depth else 3
+    tops = [34]
+    for level in range(depth):
+        tops.append(tops[-1] + SIDES[level] + 62)
+    low = tops[-1] + SIDES[depth] + (36 if SIDES[depth] > 24 else 20)
+    sheet = Sheet(720, low + 62)
+    centres = [
+        [left + width * (i + 0.5) / branches**level for i in range(branches**level)]
+        for level in range(depth + 1)
+    ]
+    for level in range(1, depth + 1):
+        for i, x in enumerate(centres[level]):
+            parent, promise = centres[level - 1][i // branches], float(r.promises[level][i])
+            ends = (parent, tops[level - 1] + SIDES[level - 1] + 26, x, tops[level] - 4)
+            thick = max(1, round(9 * float(r.probs[level][i])))
+            sheet.pen.line(ends, shade(promise), thick)
+    for level, (frames, top) in enumerate(zip(r.frames, tops, strict=True)):
+        side = SIDES[level]
+        for i, x in enumerate(centres[level]):
+            edge = AMBER if level else SLATE
+            frame = frames[i] if level else r.real
+            sheet.frame(round(x - side / 2), top, frame, side, edge, 2)
+            promise = float(r.promises[level][i])
+            sheet.box(x - side / 2 - 2, top + side + 3, side + 4, 4, shade(promise))
+            if side > 24:
+                sheet.text(x, top + side + 20, signed(promise), INK, 12, True, "ms")
+        if level == 1:
+            for i, x in enumerate(centres[level]):
+                sheet.text(x - side / 2 - 10, top + side / 2 + 4, name(i), SOFT, 12, anchor="rs")
+    sheet.text(left, 22, f"frame {r.root}, seen", bold=True)
+    sheet.text(left, 42, "slate: real. amber: dreamt", SOFT, 12)
+    sheet.text(left, 60, "wide edge: the actor's choice", SOFT, 12)
+    sheet.text(708, 22, "promised return", bold=True, anchor="rs")
+    for k in range(101):
+        sheet.box(607 + k, 30, 1, 8, shade(k / 50 - 1))
+    for x, word in ((607, "−1"), (657, "0"), (708, "+1")):
+        sheet.text(x, 52, word, SOFT, 12, anchor="ms")
+    sheet.box(1, low, 718, 61, TINT)
+    sheet.box(1, low, 718, 1, LINE)
+    route = ", ".join(name(action) for action in r.best)
+    promise = float(r.promises[-1].max())
+    sheet.text(left, low + 22, f"Most is promised after {route}: {signed(promise)}", bold=True)
+    luck = "the same random numbers in all branches" if r.same else "every branch tosses by itself"
+    sheet.text(left, low + 44, f"Luck: {luck}. Temperature {r.temperature:.1f}.", SOFT, 12)
+    sheet.text(708, low + 44, f"sample {r.sample + 1}", SOFT, 12, anchor="rs")
+    return sheet.image
+
+
+def name(action: int) -> str:
+    """Word for an action of Curtain."""
+    return BUTTONS[action].strip("◀▶ ") if action < len(BUTTONS) else str(action)
+
+
+class CounterfactualTree(Widget):
+    """Every action from one moment of an episode, and what the model dreams after it.
+
+    agent: a trained agent for `env_id`, a world of images with discrete actions; it plays the
+    episode, with eyes open. seed: of the episode. The other arguments set the controls; `world` are
+    further settings for `make_env`.
+    """
+
+    alt = (
+        "Counterfactual tree: one real frame, below it the dreams of each action, and of each "
+        "action after that, with the return that each promises."
+    )
+    compute, draw = staticmethod(compute), staticmethod(draw)
+
+    def __init__(
+        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, root: int = 3, depth: int = 2,
+        same: bool = True, **world: Any,
+    ) -> None:  # fmt: skip
+        self.agent, self.sample = agent, 0
+        env = make_env(env_id, num_envs=1, **world)
+        if not is_image(env.single_observation_space):
+            raise BadInput("The counterfactual tree shows worlds of images only.")
+        rows = play(agent, env, FILM, seed=seed)
+        last = rows["is_last"][0]
+        stop = int(last.argmax()) + 1 if last.any() else FILM
+        self.rows = {key: value[:, :stop] for key, value in rows.items()}
+        look = {"style": {"description_width": "80px"}, "layout": {"width": "290px"}}
+        self.root = ipywidgets.IntSlider(root, min=0, max=stop - 2, description="frame", **look)
+        self.depth = ipywidgets.IntSlider(depth, min=1, max=DEEPEST, description="depth", **look)
+        self.temperature = ipywidgets.FloatSlider(
+            1.0, min=0.1, max=3.0, step=0.1, description="temperature", readout_format=".1f", **look
+        )
+        self.same = ipywidgets.Checkbox(
+            same, description="same luck in all branches", indent=False, layout={"width": "220px"}
+        )
+        self.again = button("other luck", 110)
+        bars = [[self.root, self.depth], [self.temperature, self.same, self.again]]
+        self.assemble(bars, self.evaluate())
+        for control in (self.root, self.depth, self.temperature, self.same):
+            self.on(control, lambda _: self.evaluate())
+        self.on(self.again, lambda _: self.resample())
+
+    def evaluate(self) -> TreeResult:
+        """The result of the current controls."""
+        return compute(
+            self.agent, self.rows, self.root.value, self.depth.value, self.temperature.value,
+            self.same.value, self.sample,
+        )  # fmt: skip
+
+    def resample(self) -> TreeResult:
+        """The same tree with other random numbers."""
+        self.sample += 1
+        return self.evaluate()
