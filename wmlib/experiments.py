@@ -46,9 +46,11 @@ class Spec:
 
 EXPERIMENTS: dict[str, Spec] = {
     "curtain": Spec(
-        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), steps=24_000, minutes=5, episodes=1000,
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), "curtain", steps=24_000, episodes=1000,
         eval_every=1000, curve_episodes=200,
-        changes={"random_steps": 6000, "model_updates": 1200},
+    ),
+    "curtain_short": Spec(
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), "curtain", steps=11_000, episodes=1000,
     ),
     "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
     "cartpole_long": Spec("CartPole-v1", (0,), steps=40_000, eval_every=2000),
