@@ -63,6 +63,7 @@ EXPERIMENTS: dict[str, Spec] = {
 # Experiments that are no plain training runs, by module; each has a function `run` like ours.
 ELSEWHERE = {
     "dream_policy": "dream_policy",
+    "hospital": "hospital",
     "losses": "objectives",
     "model_free": "baselines",
     "world_model": "model_runs",

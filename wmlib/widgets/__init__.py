@@ -2,6 +2,7 @@
 
 from wmlib.widgets.base import Widget
 from wmlib.widgets.blindfold import BlindfoldPlayer
+from wmlib.widgets.case_sheet import CaseSheet
 from wmlib.widgets.cheat_meter import CheatMeter
 from wmlib.widgets.cockpit import Cockpit
 from wmlib.widgets.counterfactual_tree import CounterfactualTree
@@ -17,6 +18,7 @@ from wmlib.widgets.world_player import WorldPlayer
 
 __all__ = [
     "BlindfoldPlayer",
+    "CaseSheet",
     "CheatMeter",
     "Cockpit",
     "CounterfactualTree",

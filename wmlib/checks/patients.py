@@ -1,0 +1,95 @@
+"""Six bugs that let every loss fall: the patients of notebook 10.
+
+Each is a context manager that makes a healthy agent ill, in the way one wrong line would, and heals
+it again on leaving:
+
+    with PATIENTS["no reset"](agent):
+        ...  # train it, examine it
+"""
+
+from contextlib import AbstractContextManager
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from wmlib import dream_policy, losses
+from wmlib.agent import Dreamer
+from wmlib.rssm import Observed, State
+
+__all__ = ["PATIENTS"]
+
+Illness = AbstractContextManager
+
+
+def action_shifted(agent: Dreamer) -> Illness:
+    """Row t gets the action that is chosen after it, a_t, in the place of a_(t-1)."""
+    healthy = agent.world.observe
+
+    def observe(batch: dict[str, Tensor], start: State | None = None) -> Observed:
+        wrong = batch.get("action", batch["prev_action"])  # while acting there is no a_t yet
+        return healthy(batch | {"prev_action": wrong}, start)
+
+    return patch.object(agent.world, "observe", observe)
+
+
+def latent_not_fed_back(agent: Dreamer) -> Illness:
+    """The core never hears of z: memory is made of actions only."""
+    core = agent.world.rssm.core
+    healthy = core.forward
+
+    def forward(h: Tensor, z: Tensor, token: Tensor) -> Tensor:
+        return healthy(h, torch.zeros_like(z), token)
+
+    return patch.object(core, "forward", forward)
+
+
+def no_reset(agent: Dreamer) -> Illness:
+    """A new episode inside a window goes on with the memory of the last one."""
+    healthy = agent.world.observe
+
+    def observe(batch: dict[str, Tensor], start: State | None = None) -> Observed:
+        first = batch["is_first"].clone()
+        first[:, 1:] = False
+        return healthy(batch | {"is_first": first}, start)
+
+    return patch.object(agent.world, "observe", observe)
+
+
+def terminal_masked(agent: Dreamer) -> Illness:
+    """The end of an episode is taken for a time limit: the continue head never sees a 0."""
+    healthy = agent.world.losses
+
+    def losses(batch: dict[str, Tensor], seen: Observed) -> dict[str, Tensor]:
+        return healthy(batch | {"is_terminal": torch.zeros_like(batch["is_terminal"])}, seen)
+
+    return patch.object(agent.world, "losses", losses)
+
+
+def sides_swapped(agent: Dreamer) -> Illness:
+    """The two sides of the KL change places: the posterior runs after the prior."""
+    c = agent.config
+    ill = c.replace(dyn_scale=c.rep_scale, rep_scale=c.dyn_scale)
+    return patch.object(agent, "config", ill)
+
+
+def bootstrap_late(agent: Dreamer) -> Illness:
+    """Returns believe the critic about the state that is left, and not the one reached."""
+
+    def lambda_return(
+        reward: Tensor, boot: Tensor, term: Tensor, last: Tensor, gamma: float, lam: float
+    ) -> Tensor:
+        left = torch.cat([boot[:, :1], boot[:, :-1]], 1)
+        return losses.lambda_return(reward, left, term, last, gamma, lam)
+
+    return patch.object(dream_policy, "lambda_return", lambda_return)
+
+
+PATIENTS = {
+    "action shifted": action_shifted,
+    "latent not fed back": latent_not_fed_back,
+    "no reset": no_reset,
+    "terminal masked": terminal_masked,
+    "KL sides swapped": sides_swapped,
+    "bootstrap late": bootstrap_late,
+}

@@ -1,0 +1,174 @@
+"""A patient, charts that cost points, and a diagnosis."""
+
+from dataclasses import dataclass
+
+import ipywidgets
+import numpy as np
+from PIL import Image
+
+from wmlib.errors import BadInput
+from wmlib.figures import AMBER, INK, SLATE
+from wmlib.hospital import CHARTS
+from wmlib.widgets.base import ALERT, LINE, SOFT, TINT, Sheet, Widget, button
+
+__all__ = ["CaseResult", "CaseSheet"]
+
+HEALTHY = "healthy"
+CASES = "ABCDEFG"
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """Everything the case sheet shows; charts that were not ordered are not in it."""
+
+    case: str  # a letter
+    charts: dict[str, float]  # the ordered ones
+    usual: dict[str, tuple[float, float]]  # of the ordered ones: lowest and highest healthy value
+    scale: dict[str, tuple[float, float]]  # of the ordered ones: the same over all agents
+    spent: int  # points
+    diagnosis: str  # "" as long as there is none
+    truth: str  # told after the diagnosis, "" before
+    score: int | None  # None before the diagnosis
+
+
+def admit(lines: list[dict], seed: int = 0) -> dict[str, dict]:
+    """Letters for the runs of one seed, a healthy one among them, in an order without meaning."""
+    found = [line for line in lines if line["seed"] == seed]
+    names = sorted({line["patient"] for line in found})
+    if HEALTHY not in names or len(names) < 2:
+        raise BadInput(f"Seed {seed} has no healthy and ill runs to choose from, but {names}.")
+    order = np.random.default_rng(10).permutation(len(names))
+    by_name = {line["patient"]: line for line in found}
+    return {CASES[k]: by_name[names[n]] for k, n in enumerate(order)}
+
+
+def compute(
+    lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), diagnosis: str = "",
+    seed: int = 0,
+) -> CaseResult:  # fmt: skip
+    """Open the sheet of a case. lines: stored runs of the experiment `hospital`.
+
+    A right diagnosis scores 100 less the price of the charts, a wrong one nothing. The healthy
+    range is that of the healthy runs of other seeds.
+
+    Raises:
+        BadInput: an unknown case, chart or diagnosis.
+    """
+    cases = admit(lines, seed)
+    known = sorted({line["patient"] for line in cases.values()})
+    for what, given, allowed in (
+        ("case", [case], list(cases)), ("chart", ordered, list(CHARTS)),
+        ("diagnosis", [diagnosis] if diagnosis else [], known),
+    ):  # fmt: skip
+        for name in given:
+            if name not in allowed:
+                raise BadInput(f"Unknown {what} '{name}'; allowed are {', '.join(allowed)}.")
+    others = [li for li in lines if li["patient"] == HEALTHY and li["seed"] != seed]
+    charts = [name for name in CHARTS if name in ordered]
+
+    def span(rows: list[dict], name: str) -> tuple[float, float]:
+        return min(row[name] for row in rows), max(row[name] for row in rows)
+
+    truth, spent = cases[case]["patient"], sum(CHARTS[name][0] for name in charts)
+    return CaseResult(
+        case, {name: cases[case][name] for name in charts},
+        {name: span(others, name) for name in charts}, {name: span(lines, name) for name in charts},
+        spent, diagnosis, truth if diagnosis else "",
+        (max(0, 100 - spent) if diagnosis == truth else 0) if diagnosis else None,
+    )  # fmt: skip
+
+
+def draw(r: CaseResult) -> Image.Image:
+    """One line per chart: its price, or the healthy range and the patient in it."""
+    sheet, left, begin, width, pitch = Sheet(720, 372), 20, 186, 190, 32
+    sheet.text(left, 28, "chart", bold=True)
+    sheet.text(begin, 28, "slate: healthy range.  amber: the patient", SOFT, 12)
+    for k, (name, (price, _)) in enumerate(CHARTS.items()):
+        y = 58 + pitch * k
+        sheet.text(left, y, name, INK if name in r.charts else SOFT)
+        if name not in r.charts:
+            sheet.text(begin, y, f"{price} points", SOFT, 12)
+            continue
+        low, high = r.scale[name]
+        reach = (high - low) or 1.0
+        places = [(x - low) / reach * width + begin for x in (*r.usual[name], r.charts[name])]
+        sheet.box(begin, y - 5, width, 1, LINE)
+        sheet.box(places[0] - 3, y - 10, places[1] - places[0] + 6, 11, SLATE)
+        sheet.pen.ellipse((places[2] - 6, y - 11, places[2] + 6, y + 1), AMBER, INK)
+        sheet.text(begin + width + 62, y, f"{r.charts[name]:.2f}", bold=True, anchor="rs")
+    sheet.box(468, 1, 251, 370, TINT)
+    sheet.text(492, 36, f"case {r.case}", bold=True, size=18)
+    sheet.fact(492, 76, "points spent on charts", str(r.spent))
+    sheet.fact(492, 136, "your diagnosis", r.diagnosis or "none yet")
+    if r.score is not None:
+        right = r.diagnosis == r.truth
+        sheet.fact(492, 196, "it is", r.truth, INK if right else ALERT)
+        sheet.fact(492, 256, "score of this case", str(r.score))
+    else:
+        sheet.text(492, 210, "Order charts below, the", SOFT, 12)
+        sheet.text(492, 228, "cheap ones first. A right", SOFT, 12)
+        sheet.text(492, 246, "diagnosis is worth 100,", SOFT, 12)
+        sheet.text(492, 264, "less what was spent.", SOFT, 12)
+    return sheet.image
+
+
+class CaseSheet(Widget):
+    """Order charts of an agent that may be ill, and say what it has.
+
+    lines: stored runs of the experiment `hospital`; the agents of one `seed` are the cases.
+    `total` adds up the scores of all cases that have their diagnosis.
+    """
+
+    alt = (
+        "Case sheet: charts of one agent as points beside the range of healthy agents, the points "
+        "spent on them, and a diagnosis."
+    )
+    compute, draw = staticmethod(compute), staticmethod(draw)
+
+    def __init__(
+        self, lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), seed: int = 0
+    ) -> None:
+        self.lines, self.seed = lines, seed
+        self.ordered, self.given = {case: tuple(ordered)}, {}
+        cases = admit(lines, seed)
+        names = sorted({line["patient"] for line in cases.values()})
+        look = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
+        self.case = ipywidgets.Dropdown(options=list(cases), value=case, description="case", **look)
+        self.chart = ipywidgets.Dropdown(options=list(CHARTS), description="chart", **look)
+        self.name = ipywidgets.Dropdown(options=names, description="diagnosis", **look)
+        self.order, self.tell = button("order", 100), button("diagnose", 100)
+        bars = [[self.case], [self.chart, self.order], [self.name, self.tell]]
+        self.assemble(bars, self.evaluate())
+        self.on(self.case, lambda _: self.evaluate())
+        self.on(self.order, lambda _: self.buy())
+        self.on(self.tell, lambda _: self.diagnose())
+
+    @property
+    def total(self) -> int:
+        """Points of all cases that have their diagnosis."""
+        sheets = (
+            compute(self.lines, case, self.ordered.get(case, ()), name, self.seed)
+            for case, name in self.given.items()
+        )
+        return sum(sheet.score for sheet in sheets)
+
+    def evaluate(self) -> CaseResult:
+        """The sheet of the chosen case."""
+        case = self.case.value
+        ordered, given = self.ordered.get(case, ()), self.given.get(case, "")
+        return compute(self.lines, case, ordered, given, self.seed)
+
+    def buy(self) -> CaseResult | None:
+        """Add the chosen chart, unless it is there or the case is closed."""
+        case, chart = self.case.value, self.chart.value
+        if case in self.given or chart in self.ordered.get(case, ()):
+            return None
+        self.ordered[case] = (*self.ordered.get(case, ()), chart)
+        return self.evaluate()
+
+    def diagnose(self) -> CaseResult | None:
+        """Close the case; the first diagnosis counts."""
+        if self.case.value in self.given:
+            return None
+        self.given[self.case.value] = self.name.value
+        return self.evaluate()
