@@ -36,7 +36,7 @@ notebooks: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)
 
 train: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset tiny
+	cd "$(ROOT)" && "$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset curtain
 
 pretrained: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.pretrained

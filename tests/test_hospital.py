@@ -122,12 +122,12 @@ def test_the_swapped_sides_have_each_others_weights(agent):
                 torch.testing.assert_close(b, factor * a, rtol=1e-3, atol=1e-7)
 
 
-def test_the_late_bootstrap_asks_the_state_that_is_left(agent):
+def test_the_late_return_asks_the_state_that_is_left(agent):
     reward, value = torch.randn(3, 5), torch.randn(3, 5)
     none = torch.zeros(3, 5)
-    with PATIENTS["bootstrap late"](agent):
+    with PATIENTS["return off by one"](agent):
         one_step = dream_policy.lambda_return(reward, value, none, none, 0.9, 0.0)
-    torch.testing.assert_close(one_step, reward[:, 1:] + 0.9 * value[:, :-1])
+    torch.testing.assert_close(one_step, reward[:, :-1] + 0.9 * value[:, :-1])
 
 
 def test_the_charts_of_a_model_that_is_perfect_in_one_respect(agent, monkeypatch):

@@ -73,14 +73,14 @@ def sides_swapped(agent: Dreamer) -> Illness:
     return patch.object(agent, "config", ill)
 
 
-def bootstrap_late(agent: Dreamer) -> Illness:
-    """Returns believe the critic about the state that is left, and not the one reached."""
+def return_off_by_one(agent: Dreamer) -> Illness:
+    """Returns take reward and value of the state that is left, not of the one that is reached."""
 
     def lambda_return(
         reward: Tensor, boot: Tensor, term: Tensor, last: Tensor, gamma: float, lam: float
     ) -> Tensor:
-        left = torch.cat([boot[:, :1], boot[:, :-1]], 1)
-        return losses.lambda_return(reward, left, term, last, gamma, lam)
+        reward, boot = (torch.cat([x[:, :1], x[:, :-1]], 1) for x in (reward, boot))
+        return losses.lambda_return(reward, boot, term, last, gamma, lam)
 
     return patch.object(dream_policy, "lambda_return", lambda_return)
 
@@ -91,5 +91,5 @@ PATIENTS = {
     "no reset": no_reset,
     "terminal masked": terminal_masked,
     "KL sides swapped": sides_swapped,
-    "bootstrap late": bootstrap_late,
+    "return off by one": return_off_by_one,
 }
