@@ -155,13 +155,16 @@ def test_memory_finds_a_lane_that_is_written_into_h(agent, monkeypatch):
 def test_results_are_written_once(small, monkeypatch, tmp_path):
     monkeypatch.setattr(hospital, "HEALTHY", range(2))
     monkeypatch.setattr(hospital, "ILL", range(1))
+    monkeypatch.setattr(hospital, "LATE", (1,))
     lines = experiments.run("hospital", tmp_path)
     assert [(li["patient"], li["seed"]) for li in lines] == [
-        ("healthy", 0), ("healthy", 1), *((name, 0) for name in PATIENTS)
+        ("healthy", 0), ("healthy", 1), *((name, 0) for name in PATIENTS),
+        ("healthy, twice as long", 1),
     ]  # fmt: skip
     for line in lines:
         assert np.isfinite([line[chart] for chart in hospital.CHARTS]).all()
-        assert len(line["curve"]) == 2 and line["command"] == "python -m wmlib experiment hospital"
+        assert len(line["curve"]) == (4 if "twice" in line["patient"] else 2)
+        assert line["command"] == "python -m wmlib experiment hospital"
     assert lines == [json.loads(t) for t in (tmp_path / "hospital.jsonl").read_text().splitlines()]
     before = (tmp_path / "hospital.jsonl").read_bytes()
     assert experiments.run("hospital", tmp_path) == lines

@@ -33,7 +33,7 @@ from wmlib.rssm import State
 __all__ = ["CHARTS", "NAME", "examine", "run", "train", "windows"]
 
 NAME = "hospital"
-HEALTHY, ILL = range(6), range(3)  # seeds
+HEALTHY, ILL, LATE = range(6), range(3), (3,)  # seeds; the last ones train longer, too
 WINDOWS, ROWS, BATCH = 1500, 16, 8  # of replay; rows of a window; windows per update
 UPDATES, DREAM_UPDATES, DREAMS, EVERY = 900, 150, 256, 30
 EXAM = 500  # windows or episodes per chart
@@ -65,12 +65,16 @@ def windows(agent: Dreamer, seed: int, count: int = WINDOWS) -> dict[str, Tensor
 
 
 def train(
-    agent: Dreamer, seed: int, on_update: Callable[[int, dict[str, float]], None] = lambda *_: None
+    agent: Dreamer,
+    seed: int,
+    on_update: Callable[[int, dict[str, float]], None] = lambda *_: None,
+    updates: int | None = None,
 ) -> list[float]:
     """Train model, then actor and critic in dreams; the total loss of the model on the way."""
     replay, curve, recent = windows(agent, seed), [], []
-    for update in range(UPDATES):
-        agent.optimizer.lr = cool(agent.config.lr, update, UPDATES)
+    updates = updates or UPDATES
+    for update in range(updates):
+        agent.optimizer.lr = cool(agent.config.lr, update, updates)
         pick = torch.randint(WINDOWS, (BATCH,))
         batch = {name: rows[pick] for name, rows in replay.items()}
         metrics, _ = agent.update(batch, behaviour=False)
@@ -181,10 +185,11 @@ def newborn(seed: int) -> Dreamer:
 
 
 def one(patient: str, seed: int) -> dict:
-    """Train and examine one agent, ill or "healthy"."""
+    """Train and examine one agent: ill, "healthy", or "healthy, twice as long"."""
     agent, began = newborn(seed), time.monotonic()
+    updates = 2 * UPDATES if patient.endswith("twice as long") else UPDATES
     with PATIENTS[patient](agent) if patient in PATIENTS else contextlib.nullcontext():
-        curve = train(agent, seed)
+        curve = train(agent, seed, updates=updates)
         charts = examine(agent, curve)
     seconds = round(time.monotonic() - began, 1)
     curve = [round(value, 3) for value in curve]
@@ -198,8 +203,9 @@ def run(out: Path, threads: int | None = None, seeds: tuple[int, ...] = ()) -> l
         BadInput: a directory that cannot be written.
     """
     used, done = prepare(out, threads), {(li["patient"], li["seed"]) for li in stored(NAME, out)}
-    for patient in ("healthy", *PATIENTS):
-        for seed in seeds or (HEALTHY if patient == "healthy" else ILL):
+    plan = {"healthy": HEALTHY} | dict.fromkeys(PATIENTS, ILL) | {"healthy, twice as long": LATE}
+    for patient, usual in plan.items():
+        for seed in seeds or usual:
             if (patient, seed) not in done:
                 line = one(patient, seed) | where(NAME, used)
                 with open(out / f"{NAME}.jsonl", "a") as file:

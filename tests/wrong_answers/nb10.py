@@ -43,9 +43,7 @@ WRONG = {
             "remembers a thousandth",
         ),
         (
-            FORGETS.format(
-                body=f"o = {MIXED}\n    return torch.equal(observe(rows), observe(o))"
-            ),
+            FORGETS.format(body=f"o = {MIXED}\n    return torch.equal(observe(rows), observe(o))"),
             "calls the healthy function ill",
         ),
         (

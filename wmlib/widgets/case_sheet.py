@@ -23,8 +23,8 @@ class CaseResult:
 
     case: str  # a letter
     charts: dict[str, float]  # the ordered ones
-    usual: dict[str, tuple[float, float]]  # of the ordered ones: lowest and highest healthy value
-    scale: dict[str, tuple[float, float]]  # of the ordered ones: the same over all agents
+    usual: dict[str, tuple[float, ...]]  # of the ordered ones: values of the healthy agents
+    scale: dict[str, tuple[float, float]]  # of the ordered ones: lowest and highest of all agents
     spent: int  # points
     diagnosis: str  # "" as long as there is none
     truth: str  # told after the diagnosis, "" before
@@ -48,8 +48,8 @@ def compute(
 ) -> CaseResult:  # fmt: skip
     """Open the sheet of a case. lines: stored runs of the experiment `hospital`.
 
-    A right diagnosis scores 100 less the price of the charts, a wrong one nothing. The healthy
-    range is that of the healthy runs of other seeds.
+    A right diagnosis scores 100 less the price of the charts, a wrong one nothing. Beside the case
+    stand the healthy runs of other seeds.
 
     Raises:
         BadInput: an unknown case, chart or diagnosis.
@@ -72,17 +72,18 @@ def compute(
     truth, spent = cases[case]["patient"], sum(CHARTS[name][0] for name in charts)
     return CaseResult(
         case, {name: cases[case][name] for name in charts},
-        {name: span(others, name) for name in charts}, {name: span(lines, name) for name in charts},
+        {name: tuple(sorted(row[name] for row in others)) for name in charts},
+        {name: span(lines, name) for name in charts},
         spent, diagnosis, truth if diagnosis else "",
         (max(0, 100 - spent) if diagnosis == truth else 0) if diagnosis else None,
     )  # fmt: skip
 
 
 def draw(r: CaseResult) -> Image.Image:
-    """One line per chart: its price, or the healthy range and the patient in it."""
+    """One line per chart: its price, or healthy agents above and the patient below."""
     sheet, left, begin, width, pitch = Sheet(720, 372), 20, 186, 190, 32
     sheet.text(left, 28, "chart", bold=True)
-    sheet.text(begin, 28, "slate: healthy range.  amber: the patient", SOFT, 12)
+    sheet.text(begin, 28, "slate: healthy agents.  amber: the patient", SOFT, 12)
     for k, (name, (price, _)) in enumerate(CHARTS.items()):
         y = 58 + pitch * k
         sheet.text(left, y, name, INK if name in r.charts else SOFT)
@@ -93,8 +94,9 @@ def draw(r: CaseResult) -> Image.Image:
         reach = (high - low) or 1.0
         places = [(x - low) / reach * width + begin for x in (*r.usual[name], r.charts[name])]
         sheet.box(begin, y - 5, width, 1, LINE)
-        sheet.box(places[0] - 3, y - 10, places[1] - places[0] + 6, 11, SLATE)
-        sheet.pen.ellipse((places[2] - 6, y - 11, places[2] + 6, y + 1), AMBER, INK)
+        for x in places[:-1]:
+            sheet.pen.ellipse((x - 4, y - 14, x + 4, y - 6), SLATE)
+        sheet.pen.ellipse((places[-1] - 5, y - 4, places[-1] + 5, y + 6), AMBER, INK)
         sheet.text(begin + width + 62, y, f"{r.charts[name]:.2f}", bold=True, anchor="rs")
     sheet.box(468, 1, 251, 370, TINT)
     sheet.text(492, 36, f"case {r.case}", bold=True, size=18)
@@ -120,7 +122,7 @@ class CaseSheet(Widget):
     """
 
     alt = (
-        "Case sheet: charts of one agent as points beside the range of healthy agents, the points "
+        "Case sheet: charts of one agent as points beside those of healthy agents, the points "
         "spent on them, and a diagnosis."
     )
     compute, draw = staticmethod(compute), staticmethod(draw)
