@@ -1,7 +1,10 @@
 """The patients: each differs from the healthy agent exactly where it says, and heals again."""
 
 import json
+import re
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -136,7 +139,7 @@ def test_the_charts_of_a_model_that_is_perfect_in_one_respect(agent, monkeypatch
     monkeypatch.setattr(agent.world, "continues", lambda feature: 1 - clock[: len(feature)])
     assert hospital.ending(agent, rows) == 0
     monkeypatch.undo()
-    assert 0 <= hospital.memory(agent, rows) <= 1
+    assert 0 <= hospital.memory_share(agent, rows) <= 1
     batch = {name: part[:4] for name, part in rows.items()}
     assert hospital.reset_gap(agent, batch) == 0
 
@@ -149,7 +152,7 @@ def test_memory_finds_a_lane_that_is_written_into_h(agent, monkeypatch):
     told[:, 3, :8] = cells / 255
     states = seen.state._replace(h=told)
     monkeypatch.setattr(agent.world, "observe", lambda _: type(seen)(states, *list(seen)[1:]))
-    assert hospital.memory(agent, rows) > 0.99
+    assert hospital.memory_share(agent, rows) > 0.99
 
 
 def test_results_are_written_once(small, monkeypatch, tmp_path):
@@ -177,3 +180,14 @@ def test_the_same_seed_gives_the_same_charts(small):
         k: v for k, v in two.items() if k != "seconds"
     }
     assert wmlib.preset("tiny").lr_decay != hospital.CHANGES["lr_decay"]
+
+
+def test_the_tests_that_notebook_10_names_exist():
+    root = Path(__file__).parents[1]
+    book = nbformat.read(root / "notebooks" / "10_bug_hospital.ipynb", 4)
+    named = re.findall(
+        r"`(test_\w+\.py)::(test_\w+)`", "\n".join(cell.source for cell in book.cells)
+    )
+    assert len(named) == 15
+    for file, name in named:
+        assert f"def {name}(" in (root / "tests" / file).read_text(), f"{file}::{name}"

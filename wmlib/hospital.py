@@ -124,7 +124,7 @@ def reset_gap(agent: Dreamer, rows: dict[str, Tensor]) -> float:
 
 
 @torch.no_grad()
-def memory(agent: Dreamer, rows: dict[str, Tensor]) -> float:
+def memory_share(agent: Dreamer, rows: dict[str, Tensor]) -> float:
     """Share of hidden start lanes that a linear read-out finds in h at frame 3. Chance: 1/4."""
     h = agent.world.observe(rows).state.h[:, 3].double()
     lane = torch.as_tensor(ball_lanes(rows["obs"][:, 0].numpy(), 0) - 2)
@@ -166,7 +166,7 @@ def examine(agent: Dreamer, curve: list[float]) -> dict[str, float]:
     laws = dream_laws(agent, n=2 * EXAM)
     values = (
         np.mean(curve[-3:]), rec, kl[[1, 2, 3, 5, 6, 7]].mean(), kl[4], laws.action_fidelity,
-        laws.impossible, memory(agent, rows), ending(agent, rows), reset_gap(agent, rows),
+        laws.impossible, memory_share(agent, rows), ending(agent, rows), reset_gap(agent, rows),
         value_gap(agent, rows),
     )  # fmt: skip
     charts = {name: round(float(value), 4) for name, value in zip(CHARTS, values, strict=True)}

@@ -47,13 +47,13 @@ WRONG = {
             "calls the healthy function ill",
         ),
         (
-            FORGETS.format(body="return torch.equal(observe(rows)[:, 8], observe(rows)[:, 8])"),
+            FORGETS.format(body='return bool(rows["is_first"][:, 8].all())'),
             "never resets",
         ),
     ],
     "10.3": [
         (SIDES.format(body="return bool((dyn == rep).all())"), "does not notice"),
-        (SIDES.format(body="return dyn.requires_grad and rep.requires_grad"), "swapped"),
+        (SIDES.format(body="return dyn.requires_grad and rep.requires_grad"), "sides swapped"),
     ],
     "10.4": [
         (

@@ -107,7 +107,7 @@ def draw(r: CaseResult) -> Image.Image:
         sheet.fact(492, 196, "it is", r.truth, INK if right else ALERT)
         sheet.fact(492, 256, "score of this case", str(r.score))
     else:
-        sheet.text(492, 210, "Order charts below, the", SOFT, 12)
+        sheet.text(492, 210, "Order charts above, the", SOFT, 12)
         sheet.text(492, 228, "cheap ones first. A right", SOFT, 12)
         sheet.text(492, 246, "diagnosis is worth 100,", SOFT, 12)
         sheet.text(492, 264, "less what was spent.", SOFT, 12)
