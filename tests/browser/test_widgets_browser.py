@@ -43,6 +43,9 @@ CELLS = [
     "Ruler()",
     "CreditRuler()",
     "CounterfactualTree(wmlib.load_pretrained('curtain'), seed=4)",
+    "from wmlib.hospital import CHARTS\nfrom wmlib.checks.patients import PATIENTS\n"
+    "names = ['healthy', *PATIENTS]\nvalue = np.random.default_rng(0).random\n"
+    "CaseSheet([dict(zip(CHARTS, value(10)), patient=n, seed=s) for n in names for s in (0, 1)])",
 ]
 COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
 FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
@@ -86,7 +89,7 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
     with lab_server(home / "notebooks", home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 9800})
+        page = chromium.new_page(viewport={"width": 1280, "height": 10400})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
@@ -268,3 +271,11 @@ def test_the_counterfactual_tree_obeys(page):
     assert tree.changes(lambda: tree.nudge(1))
     assert tree.changes(tree.root.locator("input[type=checkbox]").click)
     assert tree.changes(tree.button("other luck").click)
+
+
+def test_the_case_sheet_obeys(page):
+    sheet = Shown(page, 15)
+    assert sheet.changes(sheet.button("order").click)
+    sheet.root.locator("select").nth(0).select_option("C")
+    assert sheet.changes(sheet.button("diagnose").click)
+    assert not sheet.changes(sheet.button("order").click, seconds=2)  # a closed case
