@@ -126,6 +126,8 @@ def test_drawings_are_written_by_one_command(tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     assert Image.open(tmp_path / "WM_training.png").size == (1989, 939)
     assert (tmp_path / "WM_training.png").stat().st_size < 150_000
+    for name in ("blindfold.png", "counterfactual_tree.png"):
+        assert Image.open(tmp_path / name).size[0] == 720
 
 
 def test_drawing_does_not_depend_on_the_notebooks_look_nor_change_it():

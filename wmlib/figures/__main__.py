@@ -3,15 +3,36 @@
 import sys
 from pathlib import Path
 
-from wmlib.figures import training_structure
+from PIL import Image
 
-STORED = {"WM_training.png": training_structure}
+import wmlib
+from wmlib.figures import training_structure
+from wmlib.widgets import BlindfoldPlayer, CounterfactualTree
+
+
+def blindfold() -> Image.Image:
+    """One episode with the eyes closed from the reveal on, as the shipped agent dreams it."""
+    player = BlindfoldPlayer(wmlib.load_pretrained("curtain"), seed=4)
+    return player.draw(player.result)
+
+
+def counterfactual_tree() -> Image.Image:
+    """All actions of the shipped agent from one moment, two steps deep."""
+    tree = CounterfactualTree(wmlib.load_pretrained("curtain"), seed=4)
+    return tree.draw(tree.result)
+
+
+STORED = {
+    "WM_training.png": lambda: training_structure().image,
+    "blindfold.png": blindfold,
+    "counterfactual_tree.png": counterfactual_tree,
+}
 
 
 def main(directory: Path) -> None:
     """Draw them all."""
     for name, draw in STORED.items():
-        draw().image.quantize(64, dither=0).save(directory / name, optimize=True)
+        draw().quantize(64, dither=0).save(directory / name, optimize=True)
         print(directory / name, file=sys.stderr)
 
 
