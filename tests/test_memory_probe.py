@@ -124,16 +124,3 @@ def test_a_single_episode_needs_no_slider():
     widget = MemoryProbe(Remembering(), FRAMES[:1], ACTIONS[:1])
     assert widget.ball not in widget.view.children[0].children
     assert widget.mode.value == "keep h"
-
-
-def test_an_event_is_fast():
-    import time
-
-    frames = RNG.integers(0, 2, (2, 8, 16, 16, 1)).astype(np.uint8) * 255
-    model = Forgetful()
-    model.initial = lambda count: torch.zeros(count, 256)
-    widget = MemoryProbe(model, frames, RNG.integers(0, 3, (2, 7)), wiped=0)
-    began = time.perf_counter()
-    for step in (1, 2, 3, 4, 5, 6, 5, 4):
-        widget.step.value = step
-    assert (time.perf_counter() - began) / 8 < 0.05

@@ -93,15 +93,20 @@ class Plot:
                 across, down = self.spot(*point)
                 self.sheet.pen.ellipse((across - 3, down - 3, across + 3, down + 3), color)
 
-    def level(self, y: float, words: str, dashed: bool = True) -> None:
-        """A named horizontal line."""
+    def level(self, y: float, words: str, dashed: bool = True, at_right: bool = False) -> None:
+        """A horizontal line with its name on it; that of a solid line stands left of the plot."""
         left, down = self.spot(0, y)
         if dashed:
             for x in range(left, left + self.size[0], 8):
                 self.sheet.box(x, down, 4, 1, SOFT)
         else:
             self.sheet.box(left, down, self.size[0], 1, LINE)
-        self.sheet.text(left + 4, down - 4, words, SOFT, 11)
+        if at_right:
+            self.sheet.text(left + self.size[0] - 4, down - 4, words, SOFT, 11, anchor="rs")
+        elif dashed:
+            self.sheet.text(left + 4, down - 4, words, SOFT, 11)
+        else:
+            self.sheet.text(left - 4, down + 4, words, SOFT, 10, anchor="rs")
 
 
 def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
@@ -113,7 +118,7 @@ def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
     room = 0.14 * (high - low)
     plot = Plot(sheet, (24, 100), (324, 140), max(r.steps, 1), low - room / 2, high + room)
     for name, level in r.levels.items():
-        plot.level(level, name)
+        plot.level(level, name, at_right=level < low + room)  # curves begin low, at the left
     plot.line(h["steps"], h["score"], SLATE)
     plot.dots(h["steps"], h["eval_return"], INK)
     sheet.text(24, 90, "mean return", bold=True)
@@ -125,17 +130,17 @@ def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
 def draw_losses(sheet: Sheet, r: CockpitResult) -> None:
     """What the world model still gets wrong, on a logarithmic scale."""
     h = r.history
-    plot = Plot(sheet, (372, 100), (324, 140), max(r.updates, 1), -2.3, 2.5)
+    plot = Plot(sheet, (384, 100), (312, 140), max(r.updates, 1), -2.3, 2.5)
     for power in (-2, -1, 0, 1, 2):
         plot.level(power, f"{10.0**power:g}", dashed=False)
     with np.errstate(divide="ignore", invalid="ignore"):
         plot.line(h["updates"], np.log10(h["kl"]), BLUE)
         plot.line(h["updates"], np.log10(h["rec"]), SLATE)
-    sheet.text(372, 90, "nats per row", bold=True)
+    sheet.text(384, 90, "nats per row", bold=True)
     for x, name, color in ((546, "reconstruction", SLATE), (663, "KL", BLUE)):
         sheet.box(x, 82, 8, 8, color)
         sheet.text(x + 12, 90, name, SOFT, 11)
-    sheet.text(372, 255, "0", SOFT, 11)
+    sheet.text(384, 255, "0", SOFT, 11)
     sheet.text(696, 255, f"{r.updates:,} updates", SOFT, 11, anchor="rs")
 
 
