@@ -139,7 +139,7 @@ class Ablation:
 
 
 ABLATIONS: dict[str, Ablation] = {
-    "as it is": Ablation("presets curtain and tiny", everywhere=True),
+    "as it is": Ablation("presets curtain and cartpole", everywhere=True),
     "no unimix": Ablation("latents and policy may rule classes out", {"unimix": 0.0}),
     "free nats 1": Ablation(
         "KL below 1 nat gives no gradient, as in the paper", {"free_nats": 1.0}
@@ -173,7 +173,7 @@ WORLDS: dict[str, Spec] = {
         "wmlib/Curtain-v0", (0, 1, 2), "curtain", steps=12_000, episodes=1000, eval_every=2000,
         curve_episodes=200,
     ),
-    "CartPole": Spec("CartPole-v1", (0, 1, 2), steps=12_000, eval_every=2000),
+    "CartPole": Spec("CartPole-v1", (0, 1, 2), "cartpole", steps=8_000, episodes=100),
 }  # fmt: skip
 
 

@@ -122,18 +122,23 @@ _SHORT = dict(
     model_updates=800, stored_latents=True,
 )  # fmt: skip
 
+_TINY = dict(
+    deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, coder="strided",
+    likelihood="bernoulli", horizon=8, **_SHORT,
+)  # fmt: skip
+
 # The teaching world wants a good model first, short dreams, and an actor that keeps trying.
 _CURTAIN = dict(random_steps=6000, model_updates=1200, horizon=5, lam=0.8, entropy_scale=0.02)
 
+# Four numbers are soon modelled: the actor can start early, should look far, and settle soon.
+_CARTPOLE = dict(
+    random_steps=1000, model_updates=300, horizon=15, imagine_last=8, lr_decay=300,
+)  # fmt: skip
+
 PRESETS: dict[str, Config] = {
-    "tiny": Config(
-        deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, coder="strided",
-        likelihood="bernoulli", horizon=8, **_SHORT,
-    ),
-    "curtain": Config(
-        deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, coder="strided",
-        likelihood="bernoulli", **(_SHORT | _CURTAIN),
-    ),
+    "tiny": Config(**_TINY),
+    "curtain": Config(**(_TINY | _CURTAIN)),
+    "cartpole": Config(**(_TINY | _CARTPOLE)),
     "small": Config(
         deter=512, hidden=256, stoch=16, classes=16, units=256, depth=16, likelihood="bernoulli",
         **_SHORT,

@@ -52,8 +52,8 @@ EXPERIMENTS: dict[str, Spec] = {
     "curtain_short": Spec(
         "wmlib/Curtain-v0", (0, 1, 2, 3, 4), "curtain", steps=11_000, episodes=1000,
     ),
-    "cartpole": Spec("CartPole-v1", (0, 1, 2), steps=20_000, minutes=8, eval_every=2000),
-    "cartpole_long": Spec("CartPole-v1", (0,), steps=40_000, eval_every=2000),
+    "cartpole": Spec("CartPole-v1", (0, 1, 2, 3, 4), "cartpole", steps=12_000, episodes=100),
+    "cartpole_long": Spec("CartPole-v1", (0,), "cartpole", steps=36_000, episodes=100),
     "pendulum": Spec("Pendulum-v1", (0, 1), minutes=8, eval_every=2000, changes={"horizon": 15}),
     "cartpole_pixels": Spec(
         "CartPole-v1", (0,), minutes=20, eval_every=2000, env_args={"pixels": True, "size": 32},
