@@ -221,9 +221,9 @@ def scaling(name: str, threads: int | None, seconds: float) -> dict[str, list[fl
 
 
 def exponent(values: tuple[int, ...], times: list[float]) -> float:
-    """Slope of log(time) over log(value) between the two largest values: the cost's growth."""
-    top = np.log(times[-1] / times[-2]) / np.log(values[-1] / values[-2])
-    return round(float(top), 2)
+    """Slope of log(time) over log(value), fitted to the three largest values: the cost's growth."""
+    slope, _ = np.polyfit(np.log(values[-3:]), np.log(times[-3:]), 1)
+    return round(float(slope), 2)
 
 
 def bench(
