@@ -109,7 +109,7 @@ def test_unknown_choices_are_refused_and_the_allowed_ones_named():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(BadInput, match="tiny, curtain, small, size1m"):
+    with pytest.raises(BadInput, match="tiny, curtain, cartpole, small, size1m"):
         preset("huge")
 
 
