@@ -169,7 +169,8 @@ def draw(name: str, out: Path, picture: Path) -> None:
         run_of = columns["seed"] == line["seed"]
         x, y = columns["steps"][run_of], columns["eval_return"][run_of]
         learning_curve(ax, x, y, "", color=SLATE, alpha=0.8, lw=1.5)
-    ax.set_title(f"{EXPERIMENTS[name].env}: {len(lines)} seeds, actions sampled")
+    many = "s" if len(lines) > 1 else ""
+    ax.set_title(f"{EXPERIMENTS[name].env}: {len(lines)} seed{many}, actions sampled")
     figure.savefig(picture)
 
 
