@@ -1,6 +1,6 @@
 # make lab       open the course in JupyterLab        make test      run every test and notebook
 # make notebooks execute and store all notebooks      make train     train the Curtain agent
-# make pretrained  remake the shipped agent           make lint      ruff
+# make pretrained  train such agents as are shipped   make lint      ruff
 # make imgs      draw the diagrams of imgs/
 # Works from any directory: make -C path/to/here lab
 

@@ -1,4 +1,4 @@
-"""Small trained agents that ship with the package; `make pretrained` makes them again."""
+"""Small trained agents that ship with the package; `make pretrained` trains such agents anew."""
 
 import json
 from importlib.resources import as_file, files
