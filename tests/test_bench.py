@@ -1,6 +1,7 @@
 """The benchmark measures what it says; how long things take is never a test."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -36,7 +37,32 @@ def test_every_case_is_measured(small, name):
     assert set(line["phases_ms"]) == set(bench.PHASES)
     assert all(ms > 0 for ms in line["phases_ms"].values())
     assert sum(line["phases_ms"].values()) < 20 * line["update_ms"]
+    kinds = line["kinds_percent"]
+    assert set(kinds) == {*bench.KINDS, "elementwise"}
+    assert all(share > 0 for share in kinds.values()) and abs(sum(kinds.values()) - 100) < 0.5
     json.dumps(line)
+
+
+def test_kinds_of_work_are_told_apart(small):
+    class Products:
+        def update(self, batch):
+            return batch @ batch
+
+    class Sums(Products):
+        def update(self, batch):
+            return batch.exp().sum()
+
+    square = torch.randn(400, 400)
+    assert bench.kind_shares(Products(), square, 3)["products"] > 50
+    shares = bench.kind_shares(Sums(), square, 3)
+    assert shares["products"] == 0 and shares["elementwise"] > 50
+
+
+def test_silenced_gives_stderr_back(capfd):
+    with bench.silenced():
+        os.write(2, b"lost")
+    os.write(2, b"told")
+    assert capfd.readouterr().err == "told"
 
 
 def test_stopwatches_leave_the_agent_as_it_was(small):

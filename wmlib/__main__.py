@@ -28,7 +28,7 @@ class Train:
     env: POSITIONAL[str]
     """Gymnasium id, for instance wmlib/Curtain-v0, CartPole-v1 or Pendulum-v1."""
     preset: str = "tiny"
-    """tiny (for a CPU), curtain (tiny for that world), small, size1m, size12m, ... size400m."""
+    """tiny (for a CPU), curtain and cartpole (for those worlds), small, size1m ... size400m."""
     pixels: bool = False
     """Learn from rendered frames instead of the environment's own observation."""
     size: int = 32

@@ -8,6 +8,9 @@ slower machines and busy ones better than milliseconds do.
 import concurrent.futures
 import contextlib
 import multiprocessing
+import os
+import platform
+import re
 import sys
 import time
 from collections import defaultdict
@@ -30,6 +33,15 @@ __all__ = ["CASES", "SCALING", "bench", "draw", "exponent", "measure", "table"]
 
 VECTOR, DISCRETE = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32), gym.spaces.Discrete
 PHASES = ("observe", "world losses", "imagine", "behaviour", "backward", "optimiser")
+# kind of work -> the profiler's names for it; what no line claims is elementwise work and sums
+KINDS = {
+    "products": r"mm$|conv",
+    "copies": r"aten::(copy_|cat|stack|clone|contiguous|flip|fill_|zero_|scatter|gather|index)",
+    "calls": r"autograd::|Backward\d*$|detach|aten::(empty|as_strided|_?reshape|(_unsafe_)?view"
+    r"|expand|permute|transpose|movedim|t$|slice|select|split|narrow|(un)?squeeze|(un)?flatten|unbind"
+    r"|to$|_to_copy|type_as|result_type|linear|matmul|einsum|resolve|resize|new_|zeros|ones|item|_local"
+    r"|(_fused_)?rms_norm)",
+}
 
 
 def image_space(side: int, channels: int) -> gym.spaces.Box:
@@ -157,6 +169,36 @@ def phase_times(agent: Dreamer, batch: dict[str, Tensor], updates: int) -> dict[
     return {name: round(1e3 * spent[name] / updates, 2) for name in PHASES}
 
 
+def kind_shares(agent: Dreamer, batch: dict[str, Tensor], updates: int) -> dict[str, float]:
+    """Shares of an update's time by kind of work, in %, as torch's profiler sees it.
+
+    products of matrices and convolutions, copies, calls (views, allocation, bookkeeping of
+    gradients: everything that touches no number), and the rest, elementwise.
+    """
+    with silenced(), torch.autograd.profiler.profile() as profile:
+        for _ in range(updates):
+            agent.update(batch)
+    spent = dict.fromkeys(("products", "elementwise", "copies", "calls"), 0.0)
+    for event in profile.key_averages():
+        kind = next((k for k, names in KINDS.items() if re.search(names, event.key)), "elementwise")
+        spent[kind] += event.self_cpu_time_total
+    return {kind: round(100 * t / sum(spent.values()), 1) for kind, t in spent.items()}
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Drop what C++ code writes to stderr: the profiler announces itself there."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def acting(agent: Dreamer, count: int, seconds: float) -> float:
     """Ms from N observations to N actions."""
     obs = np.stack([agent.obs_space.sample() for _ in range(count)])
@@ -193,7 +235,8 @@ def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]
     peak = matmul_peak()
     ms = timed(lambda: agent.update(batch), seconds)
     peak = max(peak, matmul_peak())
-    phases = phase_times(agent, batch, 3 if ms > 300 else 20)
+    few = 3 if ms > 300 else 20
+    phases, kinds = phase_times(agent, batch, few), kind_shares(agent, batch, few)
     return {
         "preset": agent.config.name,
         "rows": agent.config.batch_size * agent.config.batch_length,
@@ -206,6 +249,7 @@ def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]
         "act_1_ms": round(acting(agent, 1, seconds / 10), 2),
         "act_16_ms": round(acting(agent, 16, seconds / 10), 2),
         "phases_ms": phases,
+        "kinds_percent": kinds,
     }
 
 
@@ -254,9 +298,6 @@ def bench(
 
 def wmlib_machine() -> str:
     """Class of this machine."""
-    import os
-    import platform
-
     return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
@@ -273,6 +314,9 @@ def table(result: dict) -> str:
     for phase in PHASES:
         times = [result[case]["phases_ms"][phase] for case in cases]
         lines.append(f"  {phase:16s}" + _cells(times))
+    for kind in result[cases[0]]["kinds_percent"]:
+        shares = [result[case]["kinds_percent"][kind] for case in cases]
+        lines.append(f"  % {kind:14s}" + _cells(shares))
     for name, axis in result["scaling"].items():
         pairs = zip(axis["value"], axis["update_ms"], strict=True)
         told = ", ".join(f"{value}: {ms:.0f}" for value, ms in pairs)
