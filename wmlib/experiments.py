@@ -50,7 +50,7 @@ EXPERIMENTS: dict[str, Spec] = {
         eval_every=1000, curve_episodes=200,
     ),
     "curtain_short": Spec(
-        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), "curtain", steps=13_000, episodes=1000,
+        "wmlib/Curtain-v0", (0, 1, 2, 3, 4), "curtain", steps=16_000, episodes=1000,
     ),
     "cartpole": Spec("CartPole-v1", (0, 1, 2, 3, 4), "cartpole", steps=12_000, episodes=100),
     "cartpole_long": Spec("CartPole-v1", (0,), "cartpole", steps=36_000, episodes=100),
