@@ -352,7 +352,7 @@ def draw(result: dict, picture: Path) -> None:
     upper.set(xlim=(0, 100), xlabel="% of an update")
     upper.legend(ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     every = [t for axis in result["scaling"].values() for t in axis["update_ms"]]
-    marks = [t for t in (10, 20, 50, 100, 200, 500, 1000) if _inside(t, every)]
+    marks = [t for t in (10, 20, 30, 50, 70, 100, 200, 300, 500, 1000) if _inside(t, every)]
     first = None
     for i, (name, axis) in enumerate(result["scaling"].items()):
         ax = first = figure.add_subplot(grid[1, i], sharey=first)
@@ -364,7 +364,7 @@ def draw(result: dict, picture: Path) -> None:
         ax.grid(axis="y", color="#E2E8F0")
         ax.set(xlabel=name, title=f"in the end as $n^{{{axis['exponent']}}}$")
         if i == 0:
-            ax.set_ylabel("ms per update")
+            ax.set_ylabel("ms per update (log scale)")
     figure.savefig(picture)
 
 
