@@ -1,7 +1,8 @@
 # make lab       open the course in JupyterLab        make test      run every test and notebook
 # make notebooks execute and store all notebooks      make train     train the Curtain agent
 # make pretrained  train such agents as are shipped   make lint      ruff
-# make imgs      draw the diagrams of imgs/
+# make imgs      draw the diagrams of imgs/               make shake     notebooks under other seeds,
+#                                                                        processors and threads
 # Works from any directory: make -C path/to/here lab
 
 ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
@@ -15,7 +16,7 @@ else
 endif
 READY := $(VENV)/.ready
 
-.PHONY: lab test notebooks train pretrained imgs lint setup
+.PHONY: lab test shake notebooks train pretrained imgs lint setup
 
 setup: $(READY)
 
@@ -29,8 +30,11 @@ lab: $(READY)
 
 test: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" -m pytest
-	cd "$(ROOT)" && WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
+	cd "$(ROOT)" && WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
+
+shake: $(READY)
+	cd "$(ROOT)" && "$(BIN)/python" tests/shake_notebooks.py $(SHAKE_ARGS)
 
 notebooks: $(READY)
 	cd "$(ROOT)" && "$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)

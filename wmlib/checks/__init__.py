@@ -1,17 +1,20 @@
-"""Guesses, exercises, and laws that a trained world model must obey, whatever its weights.
+"""Guesses, exercises, expectations, and laws that a trained world model must obey.
 
 `dreams` holds laws of dreams; `nb01`, `nb02`, ... hold the exercises of one notebook each and are
 imported when `check` first needs them.
 """
 
 from wmlib.checks.exercises import Wrong, array, check, exercise, number, require
+from wmlib.checks.expectations import Unexpected, expect
 from wmlib.checks.guesses import guess, guesses, reveal, score
 
 __all__ = [
+    "Unexpected",
     "Wrong",
     "array",
     "check",
     "exercise",
+    "expect",
     "guess",
     "guesses",
     "number",
