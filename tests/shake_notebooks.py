@@ -133,6 +133,7 @@ def execute(path: Path, sweep: Sweep) -> dict:
     """Run one notebook in this process's environment; its expectations and failing cells."""
     notebook = nbformat.read(path, as_version=4)
     found = {"code": code_of(notebook), "sweep": str(sweep), "expectations": [], "failures": []}
+    found["printed"] = {}  # by cell, to compare with the numbers that the prose quotes
     first = (
         f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         f"from shake_notebooks import shift_seeds\nshift_seeds({sweep.shift})\n"
@@ -154,6 +155,9 @@ def execute(path: Path, sweep: Sweep) -> dict:
                 found["expectations"].append({"cell": cell["id"], **json.loads(line)})
             read = len(lines)
             for output in cell.get("outputs", []):
+                if output["output_type"] == "stream":
+                    printed = found["printed"].get(cell["id"], "")
+                    found["printed"][cell["id"]] = printed + output["text"]
                 if output["output_type"] == "error":
                     text = f"{output['ename']}: {output['evalue']}"[:300]
                     found["failures"].append({"cell": cell["id"], "error": text})
