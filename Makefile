@@ -5,10 +5,9 @@
 #                                                                        processors and threads
 # Works from any directory: make -C path/to/here lab
 
-ROOT := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
-VENV ?= $(ROOT)/.venv
+VENV ?= .venv
 PYTHON ?= python3
-NOTEBOOKS := $(sort $(wildcard $(ROOT)/notebooks/*.ipynb))
+NOTEBOOKS := $(sort $(wildcard notebooks/*.ipynb))
 ifeq ($(OS),Windows_NT)
   BIN := $(VENV)/Scripts
 else
@@ -20,33 +19,34 @@ READY := $(VENV)/.ready
 
 setup: $(READY)
 
-$(READY): $(ROOT)/requirements.txt $(ROOT)/pyproject.toml
+$(READY): requirements.txt pyproject.toml
 	test -d "$(VENV)" || "$(PYTHON)" -m venv "$(VENV)"
-	cd "$(ROOT)" && "$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch "$(READY)"
 
 lab: $(READY)
-	cd "$(ROOT)/notebooks" && "$(BIN)/python" -m jupyterlab --ServerApp.ip=127.0.0.1 $(LAB_ARGS)
+	"$(BIN)/python" -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks/00_why_dream.ipynb $(LAB_ARGS)
 
 test: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m pytest
-	cd "$(ROOT)" && WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
+	"$(BIN)/python" -m pytest
+	WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
 
 shake: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" tests/shake_notebooks.py $(SHAKE_ARGS)
+	"$(BIN)/python" tests/shake_notebooks.py $(SHAKE_ARGS)
 
 notebooks: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)
+	"$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)
 
 train: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset curtain
+	"$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset curtain
 
 pretrained: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.pretrained
+	"$(BIN)/python" -m wmlib.pretrained
 
 imgs: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m wmlib.figures imgs
+	"$(BIN)/python" -m wmlib.figures imgs
 
 lint: $(READY)
-	cd "$(ROOT)" && "$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check .
+	"$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check .

@@ -15,19 +15,24 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
+def flags() -> list[str]:
+    """What `make lab` passes to JupyterLab."""
+    recipe = re.search(r"-m jupyterlab (.*?)\$\(LAB_ARGS\)", (ROOT / "Makefile").read_text(), re.S)
+    return recipe[1].replace("\\\n", " ").split()
+
+
 @contextlib.contextmanager
-def lab_server(notebooks: Path, runtime: Path, **env: str) -> Iterator[dict]:
-    """A server of this directory, ready to answer; yields its url, token, hostname and port."""
-    recipe = re.search(r"-m jupyterlab (.*) \$\(LAB_ARGS\)", (ROOT / "Makefile").read_text())[1]
-    flags = [*recipe.split(), "--no-browser", "--allow-root", "--ServerApp.port_retries=50"]
+def lab_server(course: Path, runtime: Path, **env: str) -> Iterator[dict]:
+    """A server of this course folder, ready to answer; yields its url, token, hostname and port."""
+    more = ["--no-browser", "--allow-root", "--ServerApp.port_retries=50"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "jupyterlab", *flags],
-        cwd=notebooks, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "jupyterlab", *flags(), *more],
+        cwd=course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime), **env},
     )  # fmt: skip
     try:
         for _ in range(240):
-            found = list(runtime.glob("jpserver-*.json"))
+            found = list(runtime.glob(f"jpserver-{process.pid}.json"))
             if found and found[0].stat().st_size:
                 about = json.loads(found[0].read_text())
                 break

@@ -88,10 +88,10 @@ def page(request, chromium, tmp_path_factory):
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
     }
-    with lab_server(home / "notebooks", home / "runtime", **places) as lab:
+    with lab_server(home, home / "runtime", **places) as lab:
         page = chromium.new_page(viewport={"width": 1280, "height": 10400})
         page.set_default_timeout(60_000)
-        page.goto(f"{lab['url']}lab/tree/widgets.ipynb?token={lab['token']}")
+        page.goto(f"{lab['url']}lab/tree/notebooks/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
