@@ -1,46 +1,122 @@
-"""The README: every link leads somewhere, every notebook is on its map, every question answered."""
+"""README, results and questions: links lead somewhere, tables agree with the notebooks."""
 
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
+import course
+import lab_server
 import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text()
-LINKS = sorted(set(re.findall(r"\]\(([^)\s]+)\)", TEXT)))
+README, RESULTS, QUESTIONS = (
+    ROOT / name
+    for name in ("README.md", "notebooks/results/README.md", "notebooks/results/questions.md")
+)
+DOCUMENTS = [README, RESULTS, QUESTIONS]
 BOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
-def headings(path):
-    """Anchors of a notebook's headings, as Jupyter makes them."""
+def text_of(path):
+    return path.read_text(encoding="utf-8")
+
+
+def links(path):
+    return sorted(set(re.findall(r"\]\(([^)\s]+)\)", text_of(path))))
+
+
+def anchors(path):
+    """Anchors of a document's headings: as Jupyter makes them, or GitHub."""
+    if path.suffix == ".md":
+        titles = re.findall(r"^#+ (.*)$", text_of(path), re.M)
+        return {re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles}
     cells = nbformat.read(path, 4).cells
     texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
     return {h.replace(" ", "-") for h in re.findall(r"^#+ (.*)$", "\n".join(texts), re.M)}
 
 
-@pytest.mark.parametrize("link", [link for link in LINKS if "://" not in link])
-def test_links_lead_somewhere(link):
-    path, _, anchor = link.partition("#")
-    assert (ROOT / path).exists()
+def rows():
+    """The table of the notebooks: file name -> cells of its line."""
+    lines = re.findall(r"^\| \[.*\]\(notebooks/(\S+\.ipynb)\) \|(.*)\|$", text_of(README), re.M)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in lines}
+
+
+def reading_minutes(path):
+    """120 words of prose and 12 visible lines of code a minute, and a minute for each figure.
+
+    Exercises (their minutes stand beside them) and folded hints do not count.
+    """
+    words = lines = figures = 0
+    for cell in course.load(path)["cells"]:
+        text = course.source(cell)
+        if text.startswith("### Exercise") or {"exercise", "check"}.intersection(course.tags(cell)):
+            continue
+        if cell["cell_type"] == "markdown":
+            words += len(
+                re.findall(r"[^\W\d_][\w'’-]*|\$[^$]*\$|\d[\d.,]*", course.FOLD.sub("", text))
+            )
+            continue
+        hidden = cell["metadata"].get("jupyter", {}).get("source_hidden")
+        if not hidden and "setup" not in course.tags(cell):
+            lines += course.lines_of(cell)
+        figures += any("image/png" in o.get("data", {}) for o in cell["outputs"])
+    return words / 120 + lines / 12 + figures
+
+
+@pytest.mark.parametrize(
+    ("path", "link"), [(p, link) for p in DOCUMENTS for link in links(p) if "://" not in link]
+)
+def test_links_lead_somewhere(path, link):
+    name, _, anchor = link.partition("#")
+    there = path.parent / name if name else path
+    assert there.exists()
     if anchor:
-        assert unquote(anchor) in headings(ROOT / path)
+        assert unquote(anchor) in anchors(there)
+
+
+def test_every_notebook_is_on_the_map_once_and_in_order():
+    assert list(rows()) == BOOKS
 
 
 @pytest.mark.parametrize("name", BOOKS)
-def test_every_notebook_is_on_the_map(name):
-    assert re.search(rf"^\| \[.*\]\(notebooks/{name}\) \|", TEXT, re.M)
+def test_reading_times_are_those_of_the_notebooks(name):
+    read = rows()[name][1]
+    assert abs(int(read.removesuffix(" min")) - reading_minutes(ROOT / "notebooks" / name)) <= 10
 
 
-def test_pictures_have_alternative_texts():
-    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", TEXT)
-    assert len(pictures) >= 5 and all(len(alt) > 10 for alt, _ in pictures)
+@pytest.mark.parametrize("path", [README, RESULTS])
+def test_pictures_have_alternative_texts(path):
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text_of(path))
+    assert len(pictures) >= 3 and all(len(alt) > 10 for alt, _ in pictures)
+
+
+def test_the_first_screen_moves_and_starts():
+    first = text_of(README)[:2200]
+    assert "imgs/curtain_dream.gif" in first and "make lab" in first and "make test" in first
+
+
+def test_the_other_documents_are_one_link_away():
+    assert {p.relative_to(ROOT).as_posix() for p in DOCUMENTS[1:]} < set(links(README))
 
 
 def test_all_24_questions_are_answered_with_a_link():
-    part = TEXT.partition("## Questions that learners ask")[2].partition("\n## ")[0]
-    rows = re.findall(r"^(\d+)\. \*\*(.*?)\*\* (.*?)(?=^\d+\. \*\*|\Z)", part, re.M | re.S)
-    assert [int(number) for number, _, _ in rows] == list(range(1, 25))
-    for _, question, answer in rows:
-        assert "](notebooks/" in answer and "#" in answer, question
+    found = re.findall(
+        r"^(\d+)\. \*\*(.*?)\*\* (.*?)(?=^\d+\. \*\*|\Z)", text_of(QUESTIONS), re.M | re.S
+    )
+    assert [int(number) for number, _, _ in found] == list(range(1, 25))
+    for _, question, answer in found:
+        assert re.search(r"\]\(\.\./\d\d_\w+\.ipynb#", answer), question
+
+
+def test_windows_starts_jupyterlab_as_the_makefile_does():
+    command = re.search(r"python -m jupyterlab (.*)$", text_of(README), re.M)[1]
+    assert sorted(command.split()) == sorted(lab_server.flags())
+
+
+def test_windows_runs_the_notebooks_as_the_makefile_does():
+    make = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    here = re.search(r"-m pytest (--nbval [^`]*)`", text_of(README))[1].split()
+    there = re.search(r"-m pytest (--nbval .*)$", make, re.M)[1].split()
+    parallel = ["-n", "2", "--dist", "loadfile"]
+    assert here == [word for word in there if word not in parallel]
