@@ -26,11 +26,12 @@ $(READY): requirements.txt pyproject.toml
 
 lab: $(READY)
 	"$(BIN)/python" -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
+	  --LabApp.app_settings_dir=wmlib/widgets/lab \
 	  --LabApp.default_url=/lab/tree/notebooks/00_why_dream.ipynb $(LAB_ARGS)
 
 test: $(READY)
 	"$(BIN)/python" -m pytest
-	WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_GUESSES= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
+	WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_PROGRESS= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
 
 shake: $(READY)

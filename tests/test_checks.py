@@ -1,19 +1,23 @@
-"""Guesses and exercises: whatever a reader writes, one helpful line and no exception."""
+"""Guesses, exercises, progress: whatever a reader does, one helpful line and nothing lost."""
 
 import functools
 import json
 import linecache
 import math
 import random
+import re
 import subprocess
 import sys
 
+import course
+import ipywidgets
 import numpy as np
 import pytest
 import torch
+from course import NOTEBOOKS
 
 import wmlib.checks as checks
-from wmlib.checks import exercises
+from wmlib.checks import exercises, records
 from wmlib.errors import BadInput
 
 
@@ -26,6 +30,11 @@ def written(source: str, name: str = "answer", hidden: bool = False):
     scope = {"torch": torch, "np": np}
     exec(compile(source, filename, "exec"), scope)
     return scope[name]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch):
+    monkeypatch.setenv("WMLIB_PROGRESS", "")
 
 
 @pytest.fixture
@@ -74,7 +83,7 @@ def registry(monkeypatch):
     ],
 )
 def test_any_answer_gets_one_line(key, answer, verdict, line, registry, capsys):
-    assert checks.check(key, answer) is verdict
+    assert exercises.verdict(key, answer) is verdict
     out = capsys.readouterr().out
     assert out.startswith(f"Exercise {key}: ") and out.count("\n") == 1
     assert line in out
@@ -114,7 +123,7 @@ def test_any_answer_gets_one_line(key, answer, verdict, line, registry, capsys):
     ],
 )
 def test_any_code_gets_one_line(source, verdict, line, registry, capsys):
-    assert checks.check("99.2", written(source)) is verdict
+    assert exercises.verdict("99.2", written(source)) is verdict
     out = capsys.readouterr().out
     assert out.startswith("Exercise 99.2: ") and out.count("\n") == 1 and len(out) < 500
     assert line in out
@@ -132,12 +141,12 @@ def test_any_code_gets_one_line(source, verdict, line, registry, capsys):
     ],
 )
 def test_blanks_are_found_without_the_source(source, verdict, registry):
-    assert checks.check("99.2", written(source, hidden=True)) is verdict
+    assert exercises.verdict("99.2", written(source, hidden=True)) is verdict
 
 
 def test_a_partial_is_looked_into(registry):
     blank = written("def answer(y, x):\n    z = x.sum()\n    return ...")
-    assert checks.check("99.2", functools.partial(blank, 1)) is None
+    assert exercises.verdict("99.2", functools.partial(blank, 1)) is None
 
 
 def test_the_random_state_is_left_alone_and_checks_are_repeatable(registry):
@@ -189,7 +198,7 @@ def test_checks_of_a_notebook_are_imported_when_needed(monkeypatch, tmp_path, re
     import wmlib.checks as package
 
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    assert checks.check("97.1", 1) is True
+    assert exercises.verdict("97.1", 1) is True
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         checks.check("96.1", 1)
 
@@ -206,19 +215,40 @@ def test_importing_checks_is_light():
 # ---------------------------------------------------------------- guesses
 
 
+GUESSES = sys.modules["wmlib.checks.guesses"]  # the name `guesses` is a function's too
+
+
 @pytest.fixture
 def desk(monkeypatch, tmp_path):
-    """A fresh kernel in an empty directory; calling it starts another kernel there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("WMLIB_GUESSES", raising=False)
-    module = sys.modules["wmlib.checks.guesses"]
+    """A fresh kernel and an empty folder for progress; calling it starts another kernel there."""
+    monkeypatch.setenv("WMLIB_PROGRESS", str(tmp_path / "progress.json"))
 
     def restart():
-        monkeypatch.setattr(module, "_session", {})
+        monkeypatch.setattr(records, "_session", records.Progress())
+        monkeypatch.setattr(GUESSES, "_shown", set())
         return tmp_path
 
     restart()
     return restart
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """A notebook; returns what its cells have displayed, one dictionary each."""
+    shown = []
+    monkeypatch.setattr(GUESSES, "_in_notebook", lambda: True)
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr(GUESSES, "_panel", keep_panel(GUESSES._panel, shown))
+    return shown
+
+
+def keep_panel(build, shown):
+    def panel(*arguments):
+        view = build(*arguments)
+        shown.append(view)
+        return view
+
+    return panel
 
 
 def said(capsys):
@@ -226,7 +256,7 @@ def said(capsys):
 
 
 def test_a_guess_is_kept_revealed_and_scored(desk, capsys):
-    assert checks.guess("01.entropy", 3.0) == 3.0
+    assert checks.guess("01.entropy", 3.0) is None
     assert said(capsys) == "Guess 01.entropy: 3, noted."
     desk()
     checks.reveal("01.entropy", np.float64(3.4657), unit="nats", digits=2)
@@ -244,8 +274,8 @@ def test_a_guess_is_kept_revealed_and_scored(desk, capsys):
 
 
 def test_no_guess_writes_nothing(desk, capsys):
-    assert checks.guess("01.a", None) is None and checks.guess("01.a", ...) is None
-    assert said(capsys).count("none yet") == 2
+    checks.guess("01.a", low=0, high=2, step=0.1, unit="nats")
+    assert said(capsys) == "Guess 01.a, from 0 to 2 nats. Run this cell to make yours."
     checks.reveal("01.a", 0.5, unit="nats")
     assert said(capsys) == "01.a: measured 0.5 nats (no guess recorded)."
     checks.score()
@@ -255,25 +285,86 @@ def test_no_guess_writes_nothing(desk, capsys):
 
 @pytest.mark.parametrize("value", [object(), math.nan, math.inf, {"a": 1}, [1, None], {1}])
 def test_what_cannot_be_kept_is_told(value, desk, capsys):
-    assert checks.guess("01.a", value) is value
+    checks.guess("01.a", value)
     assert "cannot be kept" in said(capsys) and checks.guesses() == {}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"01.b": 3}', "\x00"])
-def test_a_damaged_file_is_replaced(text, desk):
-    (desk() / "guesses.json").write_text(text)
-    assert checks.guesses() == {}
-    checks.guess("01.a", 1)
-    assert json.loads((desk() / "guesses.json").read_text()) == {"01.a": {"guess": 1}}
+def test_a_guess_after_the_reveal_does_not_count(desk, capsys):
+    checks.guess("01.a", 3)
+    checks.reveal("01.a", 10)
+    checks.guess("01.a", 10)
+    assert said(capsys).endswith("the measured value is out, and your guess of 3 stays.")
+    checks.reveal("01.a", 10)
+    assert said(capsys) == "01.a: you guessed 3, measured 10."
+    checks.reveal("01.b", 7)
+    checks.guess("01.b", 7)
+    assert said(capsys).endswith("the measured value is out, so this guess does not count.")
+    assert list(checks.guesses()) == ["01.a"]
+    desk()  # another day: 01.b was not guessed yet, 01.a was
+    checks.guess("01.a", 10), checks.guess("01.b", 6)
+    assert [record["guess"] for record in checks.guesses().values()] == [3, 6]
 
 
-@pytest.mark.parametrize("place", ["", "no/such/directory/guesses.json", "."])
-def test_without_a_file_guesses_last_until_the_kernel_stops(place, desk, monkeypatch, capsys):
-    monkeypatch.setenv("WMLIB_GUESSES", place)
-    checks.guess("01.a", "left")
-    checks.reveal("01.a", "Left ")
-    assert said(capsys).endswith("you guessed left, measured Left : close.")
-    assert list(desk().iterdir()) == [] and checks.guesses() == {}
+@pytest.mark.parametrize(
+    ("options", "control", "entered", "kept"),
+    [
+        ({"low": 0, "high": 24}, ipywidgets.IntSlider, 6, 6),
+        ({"low": 0, "high": 1, "step": 0.01}, ipywidgets.FloatSlider, 0.25, 0.25),
+        ({"low": -1.2, "high": 1}, ipywidgets.FloatSlider, -0.2, -0.2),
+        ({"choices": range(1, 8)}, ipywidgets.ToggleButtons, 4, 4),
+        ({"choices": ["luck", "error"]}, ipywidgets.ToggleButtons, "luck", "luck"),
+        ({}, ipywidgets.Text, "1e3", 1000),
+        ({}, ipywidgets.Text, "−0.5", -0.5),
+    ],
+)
+def test_moving_a_control_notes_the_guess(options, control, entered, kept, desk, live):
+    checks.guess("01.a", unit="nats", **options)
+    view, data = live
+    name, moved, unit, state = view.children
+    assert type(moved) is control and name.value == "01.a" and unit.value == "nats"
+    assert data["text/plain"].startswith("Guess 01.a, ") and "nats" in data["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" in data and checks.guesses() == {}
+    moved.value = entered
+    assert checks.guesses() == {"01.a": {"guess": kept}} and "noted" in state.value
+    desk()
+    checks.guess("01.a", unit="nats", **options)  # the next day it is where it was left
+    again, same = live[2:]
+    kept = str(float(kept)) if control is ipywidgets.Text else kept
+    assert again.children[1].value == kept
+    assert same["text/plain"] == data["text/plain"]
+
+
+def test_a_control_refuses_what_is_no_number_and_what_comes_too_late(desk, live):
+    checks.guess("01.a")
+    field, state = live[0].children[1], live[0].children[3]
+    for text in ("ten", "1,5", ""):
+        field.value = text
+        assert state.value == "please write a number, such as 1000 or 0.5" or not text
+    field.value = "nan"
+    assert "cannot be kept" in state.value and checks.guesses() == {}
+    field.value = "12"
+    checks.reveal("01.a", 13)
+    field.value = "13"
+    assert state.value.endswith("your guess of 12 stays.")
+    assert checks.guesses()["01.a"]["guess"] == 12
+    checks.guess("01.a")
+    assert live[-2].children[1].disabled and live[-2].children[1].value == "12.0"
+
+
+@pytest.mark.parametrize("kept", ["left", [1, 2], 10**9])
+def test_a_kept_guess_that_a_control_cannot_show_is_told(kept, desk, live):
+    checks.guess("01.a", kept)
+    checks.guess("01.a", low=0, high=3)
+    assert live[0].children[3].value.startswith("your guess: ")
+
+
+def test_the_measured_value_is_behind_a_button(desk, live, capsys):
+    checks.reveal("01.a<b>", 3.5, unit="nats & more", digits=1)
+    (data,) = live
+    assert data["text/plain"] == "01.a<b>: measured 3.5 nats & more (no guess recorded)."
+    shown = data["text/html"]
+    assert re.fullmatch(r"<details><summary [^<>]*>[^<>]*</summary><p>[^<>]*</p></details>", shown)
+    assert "3.5" not in shown.partition("</summary>")[0] and said(capsys) == ""
 
 
 @pytest.mark.parametrize(
@@ -298,3 +389,112 @@ def test_when_a_guess_is_close(value, measured, close, hit, desk, capsys):
     checks.guess("01.a", value)
     checks.reveal("01.a", measured, close=close)
     assert said(capsys).endswith("close.") is hit
+
+
+# ---------------------------------------------------------------- progress
+
+
+def stored(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_solved_exercises_and_guesses_share_a_file(desk, registry, capsys):
+    assert checks.check("99.1", 8) is None and checks.check("99.1", None) is None
+    assert list(desk().iterdir()) == []
+    assert checks.check("99.1", 7) is None
+    checks.guess("05.blind", 0.5)
+    kept = {"guesses": {"05.blind": {"guess": 0.5}}, "solved": ["99.1"]}
+    assert stored(desk() / "progress.json") == kept
+    checks.check("99.1", 8)  # once solved, solved
+    records.note_solved("05.2"), records.note_solved("05.2")
+    assert stored(desk() / "progress.json")["solved"] == ["05.2", "99.1"]
+    said(capsys)
+    checks.progress("05"), checks.progress("06"), checks.progress()
+    lines = said(capsys).splitlines()
+    assert lines[0] == "Notebook 05: 1 of 5 exercises solved, 1 of 3 guesses made."
+    assert lines[1] == "Notebook 06: 0 of 5 exercises solved, 0 of 3 guesses made."
+    assert lines[2].startswith("The course: 1 of ") and ", 1 of " in lines[2]
+    with pytest.raises(BadInput, match="no notebook '5'"):
+        checks.progress("5")
+
+
+DAMAGED = [b"", b"{", b"[1]", b"{}", b"\x00", b"\xff\xfe", b'{"guesses": {"a": 3}, "solved": []}']
+DAMAGED += [b'{"guesses": {}, "solved": [1]}', b'{"guesses": [], "solved": []}', b"[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_set_aside_and_its_backup_taken(content, desk, capsys):
+    checks.guess("01.a", 1), checks.guess("01.b", 2)  # the backup holds the first of them
+    folder = desk()
+    (folder / "progress.json").write_bytes(content)
+    assert list(checks.guesses()) == ["01.a"]
+    said(capsys)
+    checks.guess("01.c", 3)
+    (aside,) = folder.glob("progress.json.damaged-*")
+    assert aside.read_bytes() == content and aside.name in said(capsys)
+    assert list(stored(folder / "progress.json")["guesses"]) == ["01.a", "01.c"]
+    assert list(stored(folder / "progress.json.bak")["guesses"]) == ["01.a"]
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_byte_order_mark_is_no_damage(desk):
+    checks.guess("01.a", 1)
+    path = desk() / "progress.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    checks.guess("01.b", 2)
+    assert list(stored(path)["guesses"]) == ["01.a", "01.b"]
+    assert not list(desk().glob("*.damaged*"))
+
+
+def test_a_write_that_fails_half_way_changes_nothing(desk, monkeypatch):
+    checks.guess("01.a", 1)
+    before = stored(desk() / "progress.json")
+
+    def full(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full)
+    checks.guess("01.b", 2)
+    assert list(checks.guesses()) == ["01.a", "01.b"]
+    assert stored(desk() / "progress.json") == before
+
+
+def test_guesses_of_an_older_version_are_read_in_once(desk):
+    old = desk() / "guesses.json"
+    old.write_text('{"01.a": {"guess": 1, "measured": 2, "unit": "", "close": null}}')
+    checks.guess("01.b", 2)
+    assert list(stored(desk() / "progress.json")["guesses"]) == ["01.a", "01.b"]
+    old.write_text('{"01.c": {"guess": 1}}')
+    assert list(checks.guesses()) == ["01.a", "01.b"]
+
+
+@pytest.mark.parametrize("place", ["", "no/such/directory/progress.json", "."])
+def test_without_a_file_progress_lasts_until_the_kernel_stops(place, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk())
+    monkeypatch.setenv("WMLIB_PROGRESS", place)
+    checks.guess("01.a", "left")
+    checks.reveal("01.a", "Left ")
+    assert said(capsys).endswith("you guessed left, measured Left : close.")
+    assert list(checks.guesses()) == ["01.a"]
+    assert list(desk().iterdir()) == [] and checks.guesses() == {}
+
+
+def test_the_file_is_beside_the_notebooks_wherever_python_starts(tmp_path, monkeypatch):
+    monkeypatch.delenv("WMLIB_PROGRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert records._path() == NOTEBOOKS[0].parent / "progress.json"
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "a/b/c/records.py"))  # not a clone
+    assert records._path() == tmp_path / "progress.json"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / NOTEBOOKS[0].name).touch()
+    assert records._path() == tmp_path / "notebooks" / "progress.json"
+
+
+def test_totals_are_those_of_the_notebooks():
+    counted = {}
+    for path in NOTEBOOKS:
+        notebook = course.load(path)
+        code = "\n".join(map(course.source, course.code_cells(notebook)))
+        made = set(re.findall(r'\bguess\("([^"]+)"', code))
+        counted[path.stem[:2]] = len([e for e in course.exercises(notebook) if e.key]), len(made)
+    assert counted == records.TOTALS

@@ -43,9 +43,8 @@ def judge(notebook: dict, exercise: Exercise, answer: str, name: str) -> Verdict
     """Run setup cells, an answer in the place of the stub, and the check cell."""
     returned = []
 
-    def check(*arguments: object) -> bool | None:
-        returned.append(wmlib.checks.check(*arguments))
-        return returned[-1]
+    def check(*arguments: object) -> None:
+        returned.append(registry.verdict(*arguments))
 
     with course.module(name) as scope, contextlib.redirect_stdout(io.StringIO()) as out:
         course.prepare(notebook, scope)
@@ -110,7 +109,7 @@ def registry_faults(number: str, keys: list[str], wrong: dict) -> list[str]:
 @pytest.fixture(autouse=True)
 def as_in_a_kernel(monkeypatch):
     monkeypatch.chdir(course.ROOT / "notebooks")
-    monkeypatch.setenv("WMLIB_GUESSES", "")
+    monkeypatch.setenv("WMLIB_PROGRESS", "")
 
 
 # ---------------------------------------------------------------- the notebooks of the course

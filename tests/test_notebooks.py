@@ -400,4 +400,4 @@ def test_the_recipes_run_notebooks_alike():
     sanitiser = re.search(r"--nbval-sanitize-with (\S+)", recipe)[1]
     assert "N s" in (Path(__file__).parent.parent / sanitiser).read_text()
     assert "--dist loadfile" in recipe and "--nbval-current-env" in recipe
-    assert "WMLIB_GUESSES= " in make
+    assert "WMLIB_PROGRESS= " in make

@@ -1,4 +1,4 @@
-"""Guesses, exercises, expectations, and laws that a trained world model must obey.
+"""Guesses, exercises, progress, expectations, and laws that a trained world model must obey.
 
 `dreams` holds laws of dreams; `nb01`, `nb02`, ... hold the exercises of one notebook each and are
 imported when `check` first needs them.
@@ -7,6 +7,7 @@ imported when `check` first needs them.
 from wmlib.checks.exercises import Wrong, array, check, exercise, number, require
 from wmlib.checks.expectations import Unexpected, expect
 from wmlib.checks.guesses import guess, guesses, reveal, score
+from wmlib.checks.records import progress, tally
 
 __all__ = [
     "Unexpected",
@@ -18,7 +19,9 @@ __all__ = [
     "guess",
     "guesses",
     "number",
+    "progress",
     "require",
     "reveal",
     "score",
+    "tally",
 ]

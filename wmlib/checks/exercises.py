@@ -28,9 +28,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from wmlib.checks import records
 from wmlib.errors import BadInput
 
-__all__ = ["EXERCISES", "Wrong", "array", "check", "exercise", "number", "require"]
+__all__ = ["EXERCISES", "Wrong", "array", "check", "exercise", "number", "require", "verdict"]
 
 EXERCISES: dict[str, Callable] = {}
 _ID = re.compile(r"\d\d\.\d+")
@@ -72,14 +73,20 @@ def exercise(key: str) -> Callable[[Callable], Callable]:
     return register
 
 
-def check(key: str, *answers: object) -> bool | None:
-    """Check an answer and print one line. True if right, False if not, None if not attempted.
+def check(key: str, *answers: object) -> None:
+    """Check an answer, print one line, and note a solved exercise in the progress file.
 
     Whatever the answer is or does, nothing is raised, and the global random state stays as it was.
 
     Raises:
         BadInput: there is no such exercise, or its check takes another number of answers.
     """
+    if verdict(key, *answers):
+        records.note_solved(key)
+
+
+def verdict(key: str, *answers: object) -> bool | None:
+    """Print the line of `check`. True if right, False if not, None if not attempted."""
     law = _find(key)
     try:
         inspect.signature(law).bind(*answers)

@@ -1,41 +1,62 @@
-"""Guess first, look later: what the reader expected, kept beside what was measured.
-
-Guesses live in `guesses.json` in the working directory, which is the notebook's. The environment
-variable WMLIB_GUESSES names another file; if it is empty, or the file cannot be written, they are
-kept until the kernel stops.
-"""
+"""Guess first, look later: what the reader expects, kept beside what is measured."""
 
 import contextlib
-import json
 import math
-import os
-from pathlib import Path
+import sys
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
 
+from wmlib.checks import records
+
 __all__ = ["guess", "guesses", "reveal", "score"]
 
-_session: dict[str, dict] = {}  # guesses of this kernel; they win over those in the file
+BUTTON = (
+    "display: inline-block; cursor: pointer; padding: 2px 12px; "
+    "border: 1px solid #64748B; border-radius: 3px; list-style: none"
+)
+_shown: set[str] = set()  # revealed in this kernel
 
 
-def guess(key: str, value: object = None) -> object:
-    """Note a guess (a number, a word, or a list of them) under a name such as "01.entropy".
+def guess(
+    key: str,
+    value: object = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    step: float = 1,
+    unit: str = "",
+    choices: Iterable[object] = (),
+) -> None:
+    """Ask for a guess, and keep it under a name such as "01.entropy".
 
-    None, the untouched value, notes nothing. Returns the value, for instance to plot it.
+    In a live notebook there is a slider from `low` to `high`, a row of buttons for `choices`, or,
+    without either, a field for a number. Where nothing is live, `value` can be given instead: a
+    number, a word, or a list of them. A guess that was made before its `reveal` stays as it is.
     """
-    if value is None or value is ...:
-        print(f"Guess {key}: none yet. Put yours in the place of None, or read on without.")
-        return None
-    try:
-        plain = _plain(value)
-    except TypeError:
-        print(f"Guess {key}: this cannot be kept. Give a number, a word, or a list of them.")
-        return value
-    _session[key] = {"guess": plain}
-    _write()
-    print(f"Guess {key}: {_show(plain)}, noted.")
-    return value
+    choices = [_plain(choice) for choice in choices]
+    if value is not None and value is not ...:
+        print(f"Guess {key}: {_note(key, value)}")
+        return
+    asked = f"from {_show(low)} to {_show(high)}" if low is not None else "any number"
+    if choices:
+        asked = ", ".join(map(_show, choices))
+    asked = f"Guess {key}, {asked}{' ' if unit else ''}{unit}. Run this cell to make yours."
+    if not _in_notebook():
+        print(asked)
+        return
+    from IPython.display import display
+
+    if choices:
+        control = _buttons(choices)
+    elif low is not None:
+        control = _slider(low, high, step)
+    else:
+        control = _field()
+    view = _panel(key, control, unit)
+    display({**(view._repr_mimebundle_() or {}), "text/plain": asked}, raw=True)
 
 
 def reveal(
@@ -45,38 +66,42 @@ def reveal(
     digits: int | None = None,
     close: float | None = None,
 ) -> None:
-    """Print what was measured beside the guess, and keep it for `score`.
+    """Show what was measured beside the guess, behind a button, and keep it for `score`.
 
     `digits` are the decimals shown (default: about four figures). A guess counts as close within
     `close` of the measured number, in its unit (default: a quarter of the number).
     """
-    measured, unit = _plain(measured), f" {unit}" if unit else ""
+    measured, space = _plain(measured), " " if unit else ""
+    seen = f"measured {_show(measured, digits)}{space}{unit}"
     record = guesses().get(key)
+    _shown.add(key)
     if record is None:
-        print(f"{key}: measured {_show(measured, digits)}{unit} (no guess recorded).")
+        line = f"{key}: {seen} (no guess recorded)."
+    else:
+        record = {"guess": record["guess"], "measured": measured, "unit": unit, "close": close}
+        records.note_guess(key, record)
+        hit = ": close" if _is_close(record) else ""
+        line = f"{key}: you guessed {_show(record['guess'])}{space}{unit}, {seen}{hit}."
+    if not _in_notebook():
+        print(line)
         return
-    record = {"guess": record["guess"], "measured": measured, "unit": unit.strip(), "close": close}
-    _session[key] = record
-    _write()
-    print(
-        f"{key}: you guessed {_show(record['guess'])}{unit}, "
-        f"measured {_show(measured, digits)}{unit}{': close' if _is_close(record) else ''}."
-    )
+    import html
+
+    from IPython.display import display
+
+    button = f'<summary style="{BUTTON}">Reveal {html.escape(key)}</summary>'
+    folded = f"<details>{button}<p>{html.escape(line)}</p></details>"
+    display({"text/html": folded, "text/plain": line}, raw=True)
 
 
 def guesses() -> dict[str, dict]:
     """All guesses by name: "guess" and, once revealed, "measured", "unit" and "close"."""
-    found = {}
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        stored = json.loads(_path().read_text(encoding="utf-8"))
-        found = {k: v for k, v in stored.items() if isinstance(v, dict) and "guess" in v}
-    return dict(sorted({**found, **_session}.items()))
+    return records.read().guesses
 
 
 def score() -> None:
     """Print every guess of the course beside the measured value, and how many were close."""
-    records = guesses()
-    known = {key: record for key, record in records.items() if "measured" in record}
+    known = {key: record for key, record in guesses().items() if "measured" in record}
     if not known:
         print("No guess has been recorded and revealed yet.")
         return
@@ -89,19 +114,89 @@ def score() -> None:
     print(f"{hits} of {len(known)} guesses were close.")
 
 
-def _path() -> Path:
-    """Where guesses are kept; an impossible path if they are not."""
-    return Path(os.environ.get("WMLIB_GUESSES", "guesses.json") or os.devnull)
+# ---------------------------------------------------------------- asking
 
 
-def _write() -> None:
-    path = _path()
-    if str(path) == os.devnull or path.is_dir():
-        return
-    with contextlib.suppress(OSError):
-        draft = path.with_name(path.name + ".tmp")
-        draft.write_text(json.dumps(guesses(), indent=1), encoding="utf-8")
-        draft.replace(path)
+def _in_notebook() -> bool:
+    """Is there a front end that shows more than text?"""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+def _note(key: str, value: object, unit: str = "") -> str:
+    """Keep a guess unless its measured value is out; one sentence on what happened."""
+    record = guesses().get(key)
+    if record is not None and "measured" in record:
+        return f"the measured value is out, and your guess of {_show(record['guess'])} stays."
+    if key in _shown:
+        return "the measured value is out, so this guess does not count."
+    try:
+        plain = _plain(value)
+    except TypeError:
+        return "this cannot be kept; a number, a word, or a list of them can."
+    records.note_guess(key, {"guess": plain})
+    return f"{_show(plain)}{' ' if unit else ''}{unit}, noted."
+
+
+def _slider(low: float, high: float | None, step: float) -> Any:
+    import ipywidgets
+
+    whole = all(float(number).is_integer() for number in (low, high, step))
+    kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+    digits = 0 if whole else max(0, math.ceil(-math.log10(step)))
+    control = kind(value=low, min=low, max=high, step=step, continuous_update=False)
+    control.readout_format, control.layout.width = f".{digits}f", "360px"
+    return control
+
+
+def _buttons(choices: list[object]) -> Any:
+    import ipywidgets
+
+    named = [(_show(choice), choice) for choice in choices]
+    control = ipywidgets.ToggleButtons(options=named, value=None)
+    control.style.button_width = "auto"
+    return control
+
+
+def _field() -> Any:
+    import ipywidgets
+
+    return ipywidgets.Text(
+        placeholder="a number, then Enter", continuous_update=False, layout={"width": "180px"}
+    )
+
+
+def _panel(key: str, control: Any, unit: str) -> Any:
+    """A control between its name and what became of the guess; calls `_note` when it is moved."""
+    import ipywidgets
+    from traitlets import TraitError
+
+    record = guesses().get(key)
+    state = ipywidgets.Label("move it to guess" if hasattr(control, "min") else "")
+    if record is not None:
+        kept = record["guess"]
+        is_field = isinstance(control, ipywidgets.Text)
+        with contextlib.suppress(TraitError):  # what another control could not show
+            control.value = str(kept) if is_field else kept
+        control.disabled = "measured" in record
+        state.value = f"your guess: {_show(kept)} {unit}".rstrip()
+
+    def moved(change: dict) -> None:
+        value = change["new"]
+        if isinstance(control, ipywidgets.Text):
+            try:
+                value = float(value.replace("−", "-"))
+            except ValueError:
+                state.value = "please write a number, such as 1000 or 0.5"
+                return
+        state.value = _note(key, value, unit)
+
+    control.observe(moved, names="value")
+    row = [ipywidgets.Label(key), control, ipywidgets.Label(unit), state]
+    return ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})
+
+
+# ---------------------------------------------------------------- values
 
 
 def _plain(value: object) -> object:
