@@ -275,7 +275,7 @@ def test_a_guess_is_kept_revealed_and_scored(desk, capsys):
 
 def test_no_guess_writes_nothing(desk, capsys):
     checks.guess("01.a", low=0, high=2, step=0.1, unit="nats")
-    assert said(capsys) == "Guess 01.a, from 0 to 2 nats. Run this cell to make yours."
+    assert said(capsys) == "Guess 01.a: from 0 to 2 (nats). Run this cell to make it."
     checks.reveal("01.a", 0.5, unit="nats")
     assert said(capsys) == "01.a: measured 0.5 nats (no guess recorded)."
     checks.score()
@@ -322,7 +322,7 @@ def test_moving_a_control_notes_the_guess(options, control, entered, kept, desk,
     view, data = live
     name, moved, unit, state = view.children
     assert type(moved) is control and name.value == "01.a" and unit.value == "nats"
-    assert data["text/plain"].startswith("Guess 01.a, ") and "nats" in data["text/plain"]
+    assert data["text/plain"].startswith("Guess 01.a: ") and "nats" in data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data and checks.guesses() == {}
     moved.value = entered
     assert checks.guesses() == {"01.a": {"guess": kept}} and "noted" in state.value

@@ -1,5 +1,6 @@
 """What nbval does not check: that notebooks were executed, in order, and are built alike."""
 
+import ast
 import copy
 import json
 import re
@@ -79,8 +80,11 @@ def opening_faults(notebook: dict, number: str) -> list[str]:
         "an objective does not start with a word": all(verbs),
     }
     found += [f"in the first cell, {fault}" for fault, kept in wanted.items() if not kept]
-    if not any("torch.__version__" in source(c) for c in code_cells(notebook)[:2]):
+    setup = "\n".join(source(c) for c in code_cells(notebook)[:3])
+    if "torch.__version__" not in setup:
         found.append("no versions are printed at the start")
+    if f'progress("{number}")' not in setup:
+        found.append("no progress is printed at the start")
     return found
 
 
@@ -106,18 +110,32 @@ def map_faults(notebook: dict) -> list[str]:
     return [] if any("agent_map(" in source(c) for c in early) else ["there is no map at the start"]
 
 
+def calls(cell: dict, name: str) -> list[ast.Call]:
+    """Calls of a function in a code cell."""
+    nodes = ast.walk(ast.parse(course.python(cell)))
+    return [n for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") == name]
+
+
 def guess_faults(notebook: dict, number: str) -> list[str]:
-    """Guesses are made before they are revealed, untouched, under the notebook's number."""
-    text = "\n".join(source(c) for c in code_cells(notebook))
-    made = list(re.finditer(r"\bguess\(\s*[\"']([^\"']*)[\"'],\s*([^,)]*)", text))
-    shown = list(re.finditer(r"\breveal\(\s*[\"']([^\"']*)[\"']", text))
-    begin = {m[1]: m.start() for m in reversed(made)}
-    end = {m[1]: m.start() for m in reversed(shown)}
-    found = [] if made else ["nothing is guessed"]
-    found += [f"the guess {m[1]} is {m[2]}, not None" for m in made if m[2].strip() != "None"]
+    """Guesses are asked for before they are revealed, and a stored answer is folded."""
+    found, begin, end = [], {}, {}
+    for at, cell in enumerate(code_cells(notebook)):
+        for call in calls(cell, "guess"):
+            key = ast.literal_eval(call.args[0])
+            begin.setdefault(key, at)
+            limits = {word.arg for word in call.keywords} & {"low", "high", "choices"}
+            if len(call.args) > 1 or limits not in ({"low", "high"}, {"choices"}, set()):
+                found.append(f"the guess {key} is made already, or has half of its limits")
+        for call in calls(cell, "reveal"):
+            end.setdefault(ast.literal_eval(call.args[0]), at)
+            if not cell["metadata"].get("jupyter", {}).get("outputs_hidden"):
+                found.append(f"the output of {cell['id']}, which reveals a guess, is not folded")
+    found += [] if begin else ["nothing is guessed"]
     found += [f"{key} is not revealed" for key in begin if key not in end]
     found += [f"{key} is not guessed" for key in end if key not in begin]
-    found += [f"{k} is revealed before it is guessed" for k in end if end[k] < begin.get(k, 0)]
+    found += [
+        f"{key} is revealed before it is guessed" for key in end if end[key] < begin.get(key, 0)
+    ]
     named = re.compile(rf"{number}\.\w[\w-]*")
     return found + [f"{k} is not called '{number}.word'" for k in begin if not named.fullmatch(k)]
 
@@ -240,15 +258,16 @@ def model() -> dict:
     )
     cells = [
         markdown(opening, "opening"),
-        code("import torch\nprint(torch.__version__)", "setup", name="versions"),
+        code('import torch\nprint(torch.__version__)\nprogress("01")', "setup", name="versions"),
         code('agent_map("world")', name="map"),
-        code('guess("01.nats", None)', name="guess-nats"),
+        code('guess("01.nats", low=0, high=4)', name="guess-nats"),
         markdown("![Alt text](x.png)\n\nA `list!` of it.", "picture"),
         code('reveal("01.nats", 3)', "nbval-ignore-output", name="reveal-nats"),
         *[c for k in "123" for c in sample_exercise(f"01.{k}", "answer = ...", "answer = 7")],
         markdown(closing, "closing"),
     ]
     cells[2]["outputs"] = [picture("Map of the agent, with the world lit.")]
+    cells[5]["metadata"]["jupyter"] = {"outputs_hidden": True}
     notebook = {"metadata": {}, "cells": cells}
     for count, cell in enumerate(code_cells(notebook), 1):
         cell["execution_count"] = count
@@ -322,10 +341,14 @@ def test_every_fault_of_storage_is_found(spoil):
         ("opening", swap("opening", "**count** it.", "a;\n- b;\n- c;\n- d.")),
         ("opening", swap("opening", "**count**", "...")),
         ("opening", swap("versions", "torch.__version__", "1")),
+        ("opening", swap("versions", "progress", "print")),
+        ("opening", swap("versions", "01", "02")),
         ("opening", lambda n: n["cells"].pop(0)),
         ("map", swap("map", "agent_map", "encoder")),
         ("guess", swap("guess-nats", "guess", "print")),
-        ("guess", swap("guess-nats", "None", "3.5")),
+        ("guess", swap("guess-nats", "low=0", "3.5")),
+        ("guess", swap("guess-nats", "low=0, ", "")),
+        ("guess", lambda n: cell_of(n, "reveal-nats")["metadata"].pop("jupyter")),
         ("guess", swap("reveal-nats", "01.nats", "01.bits")),
         ("guess", swap("reveal-nats", "reveal", "print")),
         ("guess", lambda n: [swap(c, "01.", "02.")(n) for c in ("guess-nats", "reveal-nats")]),
@@ -360,7 +383,8 @@ def test_every_fault_of_anatomy_is_found(rule, spoil):
 
 
 def test_eleven_may_have_any_number_of_exercises():
-    notebook = json.loads(json.dumps(model()).replace("01.", "11.").replace("# 01", "# 11"))
+    text = json.dumps(model()).replace("01.", "11.").replace("# 01", "# 11")
+    notebook = json.loads(text.replace('"01', '"11'))
     del notebook["cells"][6:18]
     assert not any(anatomy(notebook, "11").values())
 
@@ -372,7 +396,8 @@ def test_storing_leaves_ids_tags_and_pictures_and_nothing_else():
     live = {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "A slider."}
     notebook = model()
     cell_of(notebook, "map")["outputs"][0]["data"].update(live)
-    cell_of(notebook, "map")["metadata"] = {"tags": ["setup"], "execution": {}, "trusted": True}
+    kept = {"tags": ["setup"], "jupyter": {"outputs_hidden": True}}
+    cell_of(notebook, "map")["metadata"] = {**kept, "execution": {}, "trusted": True}
     notebook["metadata"] = {"widgets": {}, "kernelspec": {"name": "mine"}}
     before = copy.deepcopy(notebook)
     notebook = nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 4})
@@ -382,7 +407,7 @@ def test_storing_leaves_ids_tags_and_pictures_and_nothing_else():
     ids = [cell["id"] for cell in notebook.cells]
     assert ids[3:5] == ["map-2", "map-2-next"] and ids[5] == "reveal-nats"
     assert len(set(ids)) == len(ids) and ids[:3] == [c["id"] for c in before["cells"][:3]]
-    assert notebook.cells[2].metadata == {"tags": ["setup"]}
+    assert notebook.cells[2].metadata == kept
     assert set(notebook.cells[2].outputs[0].data) == {"image/png", "text/plain"}
     assert (
         notebook.metadata["kernelspec"]["name"] == "python3" and "widgets" not in notebook.metadata

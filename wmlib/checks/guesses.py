@@ -43,7 +43,7 @@ def guess(
     asked = f"from {_show(low)} to {_show(high)}" if low is not None else "any number"
     if choices:
         asked = ", ".join(map(_show, choices))
-    asked = f"Guess {key}, {asked}{' ' if unit else ''}{unit}. Run this cell to make yours."
+    asked = f"Guess {key}: {asked}{f' ({unit})' if unit else ''}. Run this cell to make it."
     if not _in_notebook():
         print(asked)
         return
