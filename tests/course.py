@@ -54,6 +54,19 @@ def lines_of(cell: dict) -> int:
     return sum(bool(line.strip()) for line in source(cell).splitlines())
 
 
+def prose(notebook: dict) -> list[str]:
+    """The markdown cells."""
+    return [source(c) for c in notebook["cells"] if c["cell_type"] == "markdown"]
+
+
+def anchors(notebook: dict) -> set[str]:
+    """What links to its headings end with, as JupyterLab makes it: the text, blanks as dashes."""
+    text = re.sub(r"^```.*?^```$", "", "\n".join(prose(notebook)), flags=re.S | re.M)
+    return {
+        title.replace("`", "").replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+
+
 # ---------------------------------------------------------------- exercises
 
 

@@ -6,11 +6,22 @@ import json
 import re
 import statistics
 from pathlib import Path
+from urllib.parse import unquote
 
 import course
 import nbformat
 import pytest
-from course import NOTEBOOKS, code, code_cells, lines_of, markdown, sample_exercise, source, tags
+from course import (
+    NOTEBOOKS,
+    code,
+    code_cells,
+    lines_of,
+    markdown,
+    prose,
+    sample_exercise,
+    source,
+    tags,
+)
 from store_notebooks import clean
 
 LONGEST, MEDIAN, BYTES = 45, 7, 1_500_000
@@ -57,11 +68,6 @@ def faults(notebook: dict) -> list[str]:
     if "widgets" in notebook["metadata"]:
         found.append("widget state is stored")
     return found
-
-
-def prose(notebook: dict) -> list[str]:
-    """The markdown cells."""
-    return [source(c) for c in notebook["cells"] if c["cell_type"] == "markdown"]
 
 
 def opening_faults(notebook: dict, number: str) -> list[str]:
@@ -198,6 +204,46 @@ def tone_faults(notebook: dict) -> list[str]:
     return found
 
 
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s]+)\)")
+CODE = re.compile(r"^```.*?^```$|`[^`\n]*`|^#+ [^\n]*$", re.S | re.M)
+PLAIN = re.compile(
+    r"notebooks?(?: from)?\s+\d\d|§(?: \(\w+\))?(?:–|,| and| to| or)\s?(?:0\d|1[01])\b", re.I
+)
+
+
+def link_faults(notebook: dict, title: str) -> list[str]:
+    """Notebooks are named by links, links lead somewhere, and the next notebook is one of them."""
+    found, headings, texts = [], {title: course.anchors(notebook)}, prose(notebook)
+    for text in texts:
+        bare = CODE.sub("", text)
+        for _, target in LINK.findall(bare):
+            path, _, anchor = unquote(target).partition("#")
+            if re.match(r"https?://|mailto:", target):
+                continue
+            if path and not (course.ROOT / "notebooks" / path).exists():
+                found.append(f"{target} leads nowhere")
+            elif anchor and (not path or path.endswith(".ipynb")):
+                name = path.removesuffix(".ipynb") or title
+                if name not in headings:
+                    headings[name] = course.anchors(course.load(NOTEBOOKS[0].with_name(path)))
+                if anchor not in headings[name]:
+                    found.append(f"{target} has no such heading")
+        for plain in PLAIN.findall(LINK.sub("§", bare)):
+            found.append(f"'{plain}' is no link")
+    for where, text in (("top", texts[0]), ("bottom", texts[-1])) if texts else ():
+        for name in neighbours(title):
+            if not re.search(rf"^.*\[{name[:2]} · [^\]]+\]\({name}\.ipynb\).*$", text, re.M):
+                found.append(f"there is no link to {name} at the {where}")
+    return found
+
+
+def neighbours(title: str) -> list[str]:
+    """The notebooks before and after this one."""
+    names = [path.stem for path in NOTEBOOKS]
+    at = names.index(title)
+    return names[max(0, at - 1) : at] + names[at + 1 : at + 2]
+
+
 def anatomy(notebook: dict, number: str) -> dict[str, list[str]]:
     """Faults by rule."""
     return {
@@ -210,6 +256,7 @@ def anatomy(notebook: dict, number: str) -> dict[str, list[str]]:
         "size": size_faults(notebook),
         "ids": id_faults(notebook),
         "tone": tone_faults(notebook),
+        "links": link_faults(notebook, next(p.stem for p in NOTEBOOKS if p.stem[:2] == number)),
     }
 
 
@@ -246,24 +293,33 @@ def picture(alt: str) -> dict:
     return {"output_type": "display_data", "data": data, "metadata": {}}
 
 
-def model() -> dict:
+def model(number: str = "01") -> dict:
     """A notebook that keeps every rule."""
+    title = next(path.stem for path in NOTEBOOKS if path.stem[:2] == number)
+    way = " · ".join(f"[{name[:2]} · Title]({name}.ipynb)" for name in neighbours(title))
     opening = (
-        "# 01 · The world\n\n**Claim.** It is small.\n\n*Time to run: 20 seconds. Before this: 00.*"
-        "\n\n- **see** it;\n- **step** it;\n- **store** it;\n- **count** it."
+        f"# {number} · The world\n\n{way}\n\n**Claim.** It is small.\n\n"
+        "*Time to run: 20 seconds. Before this: [notebook 00](00_why_dream.ipynb).*\n\n"
+        "- **see** it;\n- **step** it;\n- **store** it;\n- **count** it."
+    )
+    picture_text = (
+        "![Alt text](../imgs/WM_training.png)\n\nA `list!` of it, as in [notebook "
+        "06](06_losses.ipynb#Free-bits), notebooks [03](03_gru_state.ipynb) and "
+        "[04](04_stochastic_latent.ipynb), [below](#What-we-now-know) and `notebook 05`."
     )
     closing = (
         "## What we now know\n\nMuch: $n! = 2$. **What is still missing** is more.\n\n"
-        "**Try it yourself.** Now.\n\n**Read on.** Ha."
+        f"**Try it yourself.** Now.\n\n**Read on.** Ha.\n\n{way}"
     )
+    setup = f'import torch\nprint(torch.__version__)\nprogress("{number}")'
     cells = [
         markdown(opening, "opening"),
-        code('import torch\nprint(torch.__version__)\nprogress("01")', "setup", name="versions"),
+        code(setup, "setup", name="versions"),
         code('agent_map("world")', name="map"),
-        code('guess("01.nats", low=0, high=4)', name="guess-nats"),
-        markdown("![Alt text](x.png)\n\nA `list!` of it.", "picture"),
-        code('reveal("01.nats", 3)', "nbval-ignore-output", name="reveal-nats"),
-        *[c for k in "123" for c in sample_exercise(f"01.{k}", "answer = ...", "answer = 7")],
+        code(f'guess("{number}.nats", low=0, high=4)', name="guess-nats"),
+        markdown(picture_text, "picture"),
+        code(f'reveal("{number}.nats", 3)', "nbval-ignore-output", name="reveal-nats"),
+        *[c for k in "123" for c in sample_exercise(f"{number}.{k}", "answer = ...", "answer = 7")],
         markdown(closing, "closing"),
     ]
     cells[2]["outputs"] = [picture("Map of the agent, with the world lit.")]
@@ -365,14 +421,31 @@ def test_every_fault_of_storage_is_found(spoil):
         ("alt", put("map", outputs=[picture("")])),
         ("alt", put("map", outputs=[picture("A map.")])),
         ("alt", swap("picture", "![Alt text]", "![]")),
-        ("alt", swap("picture", "![Alt text](x.png)", "<img src='x.png'>")),
+        (
+            "alt",
+            swap(
+                "picture",
+                "![Alt text](../imgs/WM_training.png)",
+                "<img src='../imgs/WM_training.png'>",
+            ),
+        ),
         ("size", lambda n: [c.update(source=c["source"] + "\nx" * 7) for c in code_cells(n)]),
         ("ids", put("map", id="3f2c9a10")),
         ("ids", put("map", id="a1b2c3d4")),
         ("ids", put("map", id="")),
         ("ids", put("map", id="picture")),
-        ("tone", swap("picture", "it.", "it!")),
-        ("tone", swap("picture", "it.", "it \U0001f680")),
+        ("links", swap("picture", "#Free", "#Paid")),
+        ("links", swap("picture", "#What-we", "#What-you")),
+        ("links", swap("picture", "06_losses", "06_gains")),
+        ("links", swap("picture", "[04](04_stochastic_latent.ipynb)", "04")),
+        ("links", swap("picture", "[notebook 06](06_losses.ipynb#Free-bits)", "Notebook 06")),
+        ("links", swap("picture", "`notebook 05`", "notebook\n05")),
+        ("links", swap("picture", "WM_training", "no_such")),
+        ("links", swap("opening", "(00_", "(01_")),
+        ("links", swap("opening", "[02 · ", "[03 · ")),
+        ("links", swap("closing", "02_observation_encoder", "06_losses")),
+        ("tone", swap("picture", " it,", " it! ")),
+        ("tone", swap("picture", " it,", " it \U0001f680")),
     ],
 )
 def test_every_fault_of_anatomy_is_found(rule, spoil):
@@ -383,8 +456,7 @@ def test_every_fault_of_anatomy_is_found(rule, spoil):
 
 
 def test_eleven_may_have_any_number_of_exercises():
-    text = json.dumps(model()).replace("01.", "11.").replace("# 01", "# 11")
-    notebook = json.loads(text.replace('"01', '"11'))
+    notebook = model("11")
     del notebook["cells"][6:18]
     assert not any(anatomy(notebook, "11").values())
 
