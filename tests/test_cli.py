@@ -269,7 +269,7 @@ def test_an_experiment_refuses_a_file_in_the_way(capsys, tmp_path):
 # ---------------------------------------------------------------- done
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "dream", "experiment", None])
+@pytest.mark.parametrize("command", ["check", "train", "evaluate", "dream", "experiment", None])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_a_success(command, option, capsys):
     with pytest.raises(SystemExit) as caught:

@@ -1,4 +1,4 @@
-"""Command line: python -m wmlib train | evaluate | dream | bench | experiment.
+"""Command line: python -m wmlib check | train | evaluate | dream | bench | experiment.
 
 Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
 input, 1 failure.
@@ -94,6 +94,14 @@ class Experiment:
 
 
 @dataclass
+class Check:
+    """Say whether this machine can run the course, and how long the notebooks will take."""
+
+    seconds: float = 5.0
+    """How long to train."""
+
+
+@dataclass
 class Bench:
     """Time full updates, say where the time goes, and draw how it grows with the sizes."""
 
@@ -106,7 +114,7 @@ class Bench:
     """Draw to this PNG (None: do not)."""
 
 
-COMMANDS = {"train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
+COMMANDS = {"check": Check, "train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
 COMMANDS["experiment"] = Experiment
 
 
@@ -212,6 +220,17 @@ def run_experiment(args: Experiment) -> str:
     return json.dumps(lines)
 
 
+def run_check(args: Check) -> str:
+    """Examine this machine; returns a line of JSON, after a report on stderr."""
+    from wmlib import machine
+
+    if args.seconds <= 0:
+        raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
+    found = machine.examine(args.seconds)
+    print(*machine.lines(found), sep="\n", file=sys.stderr)
+    return json.dumps(found)
+
+
 def run_bench(args: Bench) -> str:
     """Measure; returns a line of JSON, after a table on stderr."""
     from wmlib.bench import bench, draw, table
@@ -297,21 +316,22 @@ def _sentence(box: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
-    actions |= {Bench: run_bench, Experiment: run_experiment}
+    actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment}
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         if not isinstance(args, Bench | Experiment):
             from wmlib.runtime import set_threads
 
             set_threads()
-        print(actions[type(args)](args))
+        line = actions[type(args)](args)
+        print(line)
     except BadInput as error:
         print(f"wmlib: {error}", file=sys.stderr)
         return 2
     except (FloatingPointError, KeyboardInterrupt, OSError) as error:
         print(f"wmlib: {str(error) or 'interrupted'}", file=sys.stderr)
         return 1
-    return 0
+    return int(isinstance(args, Check) and not json.loads(line)["ok"])
 
 
 if __name__ == "__main__":
