@@ -1,7 +1,8 @@
 """Reading notebooks for the tests: cells, tags, exercises; and running their code without a kernel.
 
-An exercise is four cells in a row: a task (`### Exercise 01.2 ●●○ · 5 min · Title`), a stub (tag
-`exercise`, the blank is `...`), a check (tag `check`), and folded hints and solution.
+An exercise is four cells in a row: a task (`### 01.2 Title · exercise ●●○ · 5 min`; the table of
+contents cuts long lines and shows no markup), a stub (tag `exercise`, the blank is `...`), a check
+(tag `check`), and folded hints and solution.
 """
 
 import ast
@@ -18,7 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-HEADING = re.compile(r"### Exercise (\d\d\.\d+) (●○○|●●○|●●●) · (\d+) min · (\S.*)")
+HEADING = re.compile(r"### (\d\d\.\d+) (\w[^$`<>\[\]*]*) · exercise (●○○|●●○|●●●) · (\d+) min")
+_TASK = re.compile(r"### (\d\d\.\d|.*[Ee]xercise)")
 FOLD = re.compile(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", re.S)
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.S | re.M)
 
@@ -87,7 +89,7 @@ def exercises(notebook: dict) -> list[Exercise]:
     """All exercises in order; cells that belong to none are reported as one without a key."""
     cells, found, used = notebook["cells"], [], set()
     for at, cell in enumerate(cells):
-        if cell["cell_type"] != "markdown" or not source(cell).startswith("### Exercise"):
+        if cell["cell_type"] != "markdown" or not _TASK.match(source(cell)):
             continue
         found.append(_exercise(cells[at : at + 4]))
         used.update(range(at, at + 4))
@@ -106,7 +108,7 @@ def _exercise(cells: list[dict]) -> Exercise:
     heading = HEADING.fullmatch(first)
     if not heading:
         return Exercise(first, faults=[f"'{first}' should be {HEADING.pattern}"])
-    it = Exercise(heading[1], heading[4])
+    it = Exercise(heading[1], heading[2])
 
     def expect(condition: object, fault: str) -> None:
         if not condition:
@@ -196,7 +198,7 @@ def sample_exercise(key: str, stub: str, solution: str, call: str = "answer") ->
         "It works because opposite sides add up.\n\n</details>"
     )
     return [
-        markdown(f"### Exercise {key} ●●○ · 5 min · A task\n\nDo it.", f"task-{key[-1]}"),
+        markdown(f"### {key} A task · exercise ●●○ · 5 min\n\nDo it.", f"task-{key[-1]}"),
         code(stub, "exercise", name=f"stub-{key[-1]}"),
         code(f'check("{key}", {call})', "check", name=f"check-{key[-1]}"),
         markdown(folds, f"folds-{key[-1]}"),

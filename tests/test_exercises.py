@@ -248,6 +248,8 @@ def edit(at: int, old: str, new: str):
     [
         (edit(0, "●●○", "***"), "should be"),
         (edit(0, "5 min", "some time"), "should be"),
+        (edit(0, "A task", "A $t$"), "should be"),
+        (edit(0, "01.2 A task · exercise ●●○", "Exercise 01.2 ●●○"), "should be"),
         (edit(0, "Do it.", ""), "task is empty"),
         (edit(1, "...", "1"), "no blank"),
         (lambda c: c[1]["metadata"].clear(), "stub cell is missing"),

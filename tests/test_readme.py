@@ -50,7 +50,7 @@ def reading_minutes(path):
     words = lines = figures = 0
     for cell in course.load(path)["cells"]:
         text = course.source(cell)
-        if text.startswith("### Exercise") or {"exercise", "check"}.intersection(course.tags(cell)):
+        if course.HEADING.match(text) or {"exercise", "check"}.intersection(course.tags(cell)):
             continue
         if cell["cell_type"] == "markdown":
             words += len(
