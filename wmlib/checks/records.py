@@ -115,10 +115,12 @@ def _path() -> Path | None:
     place = os.environ.get("WMLIB_PROGRESS")
     if place is not None:
         return Path(place) if place and not Path(place).is_dir() else None
-    here = Path.cwd()
-    folders = Path(__file__).parents[2] / "notebooks", here, here / "notebooks"
-    course = (folder for folder in folders if (folder / "00_why_dream.ipynb").is_file())
-    return next(course, here) / "progress.json"
+    from wmlib.course import home
+
+    try:
+        return home() / "notebooks" / "progress.json"
+    except BadInput:
+        return Path("progress.json").absolute()
 
 
 def _stored(path: Path | None) -> Progress:
