@@ -413,6 +413,7 @@ def test_a_full_disk_is_one_sentence(capsys, run, monkeypatch):
         assert last.startswith("wmlib: ") and os.strerror(errno.ENOSPC) in last
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process")
 def test_ctrl_c_saves_tells_and_lets_go_on(capsys, tmp_path):
     run = tmp_path / "run"
     words = ["CartPole-v1", *SMALL, "--minutes", 5, "--out", run]
