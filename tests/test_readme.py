@@ -1,4 +1,4 @@
-"""README, results and questions: links lead somewhere, tables agree with the notebooks."""
+"""README and its companions: links lead somewhere, tables agree with the notebooks."""
 
 import re
 from pathlib import Path
@@ -8,13 +8,17 @@ import course
 import lab_server
 import nbformat
 import pytest
+import yaml
+
+import wmlib
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS, QUESTIONS = (
     ROOT / name
     for name in ("README.md", "notebooks/results/README.md", "notebooks/results/questions.md")
 )
-DOCUMENTS = [README, RESULTS, QUESTIONS]
+CONTRIBUTING, CHANGELOG = ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"
+DOCUMENTS = [README, RESULTS, QUESTIONS, CONTRIBUTING, CHANGELOG]
 BOOKS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -120,3 +124,19 @@ def test_windows_runs_the_notebooks_as_the_makefile_does():
     there = re.search(r"-m pytest (--nbval .*)$", make, re.M)[1].split()
     parallel = ["-n", "2", "--dist", "loadfile"]
     assert here == [word for word in there if word not in parallel]
+
+
+def test_all_tags_in_use_are_explained():
+    table = re.findall(r"^\| (`.*?) \|", text_of(CONTRIBUTING), re.M)
+    told = {tag.partition(":")[0] for tag in re.findall(r"`([^`]+)`", " ".join(table))}
+    cells = [cell for path in course.NOTEBOOKS for cell in course.load(path)["cells"]]
+    used = {tag.partition(":")[0] for cell in cells for tag in course.tags(cell)}
+    assert used and used <= told
+
+
+def test_one_version_everywhere():
+    cited = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    assert cited["cff-version"] == "1.2.0" and cited["title"] in text_of(README)
+    packaged = re.search(r'^version = "(.*)"', text_of(ROOT / "pyproject.toml"), re.M)[1]
+    logged = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", text_of(CHANGELOG), re.M)
+    assert {str(cited["version"]), packaged, logged[0]} == {wmlib.__version__}
