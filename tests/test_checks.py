@@ -144,6 +144,23 @@ def test_blanks_are_found_without_the_source(source, verdict, registry):
     assert exercises.verdict("99.2", written(source, hidden=True)) is verdict
 
 
+def test_names_of_code_keep_their_small_letter(registry, capsys):
+    @checks.exercise("99.5")
+    def half(answer):
+        checks.require(checks.number(answer, "half(2)") == 1, "half(2) should be 1.")
+        return "half(4) is 2."
+
+    for answer, line in (
+        (None, "not attempted yet."),
+        ("one", "not yet. The value of half(2) should be numbers, and is a str."),
+        (math.inf, "not yet. The value of half(2) is not finite: it holds NaN or infinity."),
+        (2, "not yet. half(2) should be 1."),
+        (1, "correct. half(4) is 2."),
+    ):
+        checks.check("99.5", answer)
+        assert capsys.readouterr().out == f"Exercise 99.5: {line}\n"
+
+
 def test_a_partial_is_looked_into(registry):
     blank = written("def answer(y, x):\n    z = x.sum()\n    return ...")
     assert exercises.verdict("99.2", functools.partial(blank, 1)) is None

@@ -92,6 +92,8 @@ def wrong_faults(notebook: dict, exercise: Exercise, wrong: list[tuple[str, str]
         helpful = len(verdict.said.split()) >= 8 and len(phrase) >= 8 and phrase in verdict.said
         if verdict.value is not False or not helpful:
             found.append(f"{exercise.key}: {text!r} gives {verdict}, not '{phrase}'")
+        if re.match(r"Exercise \S+: not yet\. [a-z]", verdict.said):
+            found.append(f"{exercise.key}: a sentence begins with a small letter: {verdict.said}")
     return found
 
 
@@ -152,6 +154,7 @@ def toy(monkeypatch):
 
     def other_side(answer):
         for x in range(1, 7):
+            wmlib.checks.require(answer(x) != "x", "x is a word, not a number of the die.")
             found = wmlib.checks.number(answer(x), "the other side")
             wmlib.checks.require(found == 7 - x, "Opposite sides of a die add up to seven.")
         return "They add up to seven."
@@ -205,6 +208,7 @@ def test_a_solution_that_fails_is_told(toy):
         [*WRONG, (STUB, "not attempted yet")],
         [*WRONG, (WRONG[0][0], "another phrase")],
         [*WRONG, (WRONG[0][0], "")],
+        [*WRONG, ("def answer(x):\n    return 'x'", "x is a word, not a number")],
     ],
 )
 def test_wrong_answers_that_are_too_few_or_not_answered_are_told(wrong, toy):

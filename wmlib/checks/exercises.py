@@ -125,9 +125,9 @@ def require(condition: object, sentence: str) -> None:
 
 
 def number(value: object, what: str = "the answer") -> float:
-    """The answer as one finite float, or `Wrong`."""
+    """The answer as one finite float, or `Wrong`. `what` it is begins the sentence."""
     found = array(value, what=what)
-    require(found.size == 1, f"{what} should be one number, and is {_describe(value)}.")
+    require(found.size == 1, f"{_subject(what)} should be one number, and is {_describe(value)}.")
     return float(found.reshape(()))
 
 
@@ -140,22 +140,23 @@ def array(
     """
     if value is ...:
         raise _Untouched
+    subject = _subject(what)
     if value is None:
-        raise Wrong(f"{what} is None; is a return missing?")
+        raise Wrong(f"{subject} is None; is a return missing?")
     try:
         plain = value.detach().cpu() if torch.is_tensor(value) else value
         found = np.asarray(plain)
     except Exception as error:
-        raise Wrong(f"{what} should be numbers, and is {_describe(value)}.") from error
+        raise Wrong(f"{subject} should be numbers, and is {_describe(value)}.") from error
     if found.dtype.kind not in "iuf":
-        raise Wrong(f"{what} should be numbers, and is {_describe(value)}.")
+        raise Wrong(f"{subject} should be numbers, and is {_describe(value)}.")
     if shape is not None:
         fits = len(shape) == found.ndim and all(
             n in (None, m) for n, m in zip(shape, found.shape, strict=True)
         )
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-        require(fits, f"{what} should have shape {wanted}, and has {tuple(found.shape)}.")
-    require(np.isfinite(found), f"{what} is not finite: it holds NaN or infinity.")
+        require(fits, f"{subject} should have shape {wanted}, and has {tuple(found.shape)}.")
+    require(np.isfinite(found), f"{subject} is not finite: it holds NaN or infinity.")
     return found.astype(np.float64)
 
 
@@ -283,7 +284,12 @@ def _message(error: BaseException) -> str:
         return ""
 
 
+def _subject(what: str) -> str:
+    """How a sentence about it begins; a name of the reader's code stays as it is written."""
+    article = what.split(" ")[0] in ("the", "a", "an")
+    return what[0].upper() + what[1:] if article else f"The value of {what}"
+
+
 def _sentence(text: str, longest: int = 400) -> str:
     text = " ".join(str(text).split())
-    text = text[:1].upper() + text[1:]
     return text if len(text) <= longest else text[: longest - 4] + " ..."

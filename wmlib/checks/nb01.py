@@ -23,19 +23,19 @@ def five_sides(answer):
     for found, exact in zip((known, forgotten), truth, strict=True):
         bits = abs(found - exact / math.log(2)) < 5e-3
         require(not bits, "This is in bits; the natural logarithm gives nats.")
-    require(abs(known - math.log(2)) > 5e-3, "with_memory: that is the coin with two sides.")
-    require(abs(known - truth[0]) < 5e-3, "with_memory: five offsets, each with chance 1/5.")
+    require(abs(known - math.log(2)) > 5e-3, "About with_memory: that is the coin with two sides.")
+    require(abs(known - truth[0]) < 5e-3, "About with_memory: five offsets, each with chance 1/5.")
     require(
         abs(forgotten - math.log(8)) > 5e-3,
-        "without_memory: the eight lanes are not equally likely; the middle is reached more often.",
+        "About without_memory: the eight lanes are not equally likely; the middle is likelier.",
     )
     require(
         abs(forgotten - math.log(20)) > 5e-3,
-        "without_memory: different pairs that land in one lane are one result; add their chances.",
+        "About without_memory: pairs that land in one lane are one result; add their chances.",
     )
     require(
         abs(forgotten - truth[1]) < 5e-3,
-        "without_memory: count how many of the 20 pairs land in each lane.",
+        "About without_memory: count how many of the 20 pairs land in each lane.",
     )
     return f"Memory is worth {truth[1] - truth[0]:.3f} nats here."
 
@@ -128,7 +128,7 @@ def _brute_force(written: int, capacity: int, length: int) -> int:
 def windows(legal):
     """Legal windows of a ring, against a count by brute force."""
     cases = [(w, c, n) for c in (5, 8, 13) for w in (0, 3, c - 1, c, c + 1, 29) for n in (1, 3, 6)]
-    told = "written = {}, capacity = {}, length = {}: there are {} windows, not {:g}."
+    told = "With written = {}, capacity = {}, length = {}: there are {} windows, not {:g}."
     for written, capacity, length in cases:
         truth = _brute_force(written, capacity, length)
         found = number(legal(written, capacity, length), "the number of windows")

@@ -18,7 +18,9 @@ def inverse_of_symlog(undo):
     x = torch.tensor([-5000.0, -3.0, -0.25, 0.0, 0.25, 3.0, 5000.0], dtype=torch.float64)
     y = torch.sign(x) * torch.log1p(torch.abs(x))
     found = array(undo(y), (7,), "undo(y)")
-    require(abs(found[3]) < 1e-6, "undo(0) must be 0: symlog has a 1 inside the logarithm.")
+    require(
+        abs(found[3]) < 1e-6, "The value of undo(0) must be 0: symlog has a 1 inside the logarithm."
+    )
     near = abs(found - x.numpy()) <= 1e-4 * (1 + abs(x.numpy()))
     require(near[4:], "For positive numbers symlog is ln(1 + x); solve y = ln(1 + x) for x.")
     require(near[:3], "Positive numbers come back, negative ones do not: symlog keeps the sign.")

@@ -24,7 +24,8 @@ def one_gated_step(gate_step):
 
     require(
         not gives((1 - update) * candidate + update * h),
-        "u is the part that is overwritten: it belongs to the candidate, 1 - u to the old h.",
+        "The gate u is the part that is overwritten: it belongs to the candidate, and "
+        "1 - u to the old h.",
     )
     plain = sig(u)
     require(
@@ -39,7 +40,7 @@ def one_gated_step(gate_step):
     raw = tanh(r * c)
     require(
         not gives(update * raw + (1 - update) * h),
-        "r comes straight from a linear layer; it becomes a gate by σ(r).",
+        "Your r comes straight from a linear layer; it becomes a gate by σ(r).",
     )
     require(
         gives(update * candidate + (1 - update) * h),
@@ -168,30 +169,34 @@ def what_a_wipe_costs(answer):
     lists = []
     for value, name in zip(answer, ("harmless", "suffering"), strict=True):
         if isinstance(value, (int, float, str)):
-            raise Wrong(f"{name} should be a list of whole numbers, such as [1, 2].")
+            raise Wrong(f"Your {name} should be a list of whole numbers, such as [1, 2].")
         lists.append(sorted({int(v) for v in array(list(value), what=name)}))
     harmless, suffering = lists
     truth = [w for w in range(7) if not _suffering(w)]
     for w in range(7):
         if w in truth and w not in harmless:
             told = "h is empty anyway" if w == 0 else f"frame {w} itself shows the ball"
-            raise Wrong(f"harmless: a wipe before frame {w} is taken in costs nothing, as {told}.")
+            raise Wrong(
+                f"About harmless: a wipe before frame {w} is taken in costs nothing, as {told}."
+            )
         if w not in truth and w in harmless:
             raise Wrong(
-                f"harmless: frame {w} shows a curtain and no ball; who wakes up with it has lost "
-                "the lane."
+                f"About harmless: frame {w} shows a curtain and no ball; a memory that begins "
+                "there has lost the lane."
             )
-    require(max(harmless) <= 6, "harmless: the last frame that is taken in is frame 6.")
+    require(max(harmless) <= 6, "About harmless: the last frame that is taken in is frame 6.")
     want = _suffering(2)
     require(
         suffering != [4],
-        "suffering: frame 4 is one, but who has seen a single curtain does not know either "
+        "About suffering: frame 4 is one, but who has seen a single curtain does not know either "
         "whether the ball comes out in the next frame.",
     )
-    require(2 not in suffering, "suffering: frame 2 was predicted before the wipe.")
+    require(2 not in suffering, "About suffering: frame 2 was predicted before the wipe.")
     require(
         max(suffering, default=0) < 5,
-        "suffering: frame 4 shows the ball again, so frames from 5 on are as easy as before.",
+        "About suffering: frame 4 shows the ball again, so frames from 5 on are as easy as before.",
     )
-    require(suffering == want, "suffering: which frames follow the wipe before the ball is seen?")
+    require(
+        suffering == want, "About suffering: which frames follow the wipe before the ball is seen?"
+    )
     return "What the last frame shows need not be remembered."

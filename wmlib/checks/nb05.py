@@ -58,10 +58,12 @@ def pair(value: object, *sizes: tuple[int, ...]) -> State:
         raise Wrong(f"A State(h, z) should be returned, not a {type(value).__name__}.")
     for part, shape, name in zip(value, sizes, "hz", strict=True):
         array(part, shape, name)
-        require(torch.is_tensor(part), f"{name} should be a tensor.")
+        require(torch.is_tensor(part), f"Your {name} should be a tensor.")
     z = value[1]
     one_hot = bool(((z == 0) | (z == 1)).all() and (z.sum(-1) == 1).all())
-    require(one_hot, "z should be one-hot: draw it with sample_onehot, do not keep probabilities.")
+    require(
+        one_hot, "Your z should be one-hot: draw it with sample_onehot, do not keep probabilities."
+    )
     return State(*value)
 
 
@@ -90,23 +92,25 @@ def look(answer: Callable) -> str:
     z = torch.eye(5)[torch.randint(5, (B, 6))]
     found = pair(answer(model, State(h, z), action[:, 1], embed[:, 1]), (B, 32), (B, 6, 5))
     want = model.core(h, z.flatten(-2), model.core.embed_action(action[:, 1]))
-    require(not same(found.h, h), "h is still the old one; move memory on with rssm.core first.")
+    require(
+        not same(found.h, h), "Your h is still the old one; move memory on with rssm.core first."
+    )
     require(
         same(found.h, want),
-        "h should come from rssm.core, from the old h, the flat old z and the embedded action.",
+        "Your h should come from rssm.core, from the old h, the flat old z, the embedded action.",
     )
     seen, expected = model.posterior(want, embed[:, 1]), model.prior(want)
     stale = model.posterior(h, embed[:, 1])
     if agreement(found.z, seen) < 0.9:
         require(
             agreement(found.z, expected) < 0.9,
-            "z follows the prior, so the frame was not looked at; use rssm.posterior.",
+            "Your z follows the prior, so the frame was not looked at; use rssm.posterior.",
         )
         require(
             agreement(found.z, stale) < 0.9,
             "The posterior was given the old h; the frame belongs to the new one.",
         )
-        raise Wrong("z is not drawn from the posterior of the new h and the embedding.")
+        raise Wrong("Your z is not drawn from the posterior of the new h and the embedding.")
     return "`step` differs from it in one line: it draws from the prior."
 
 
@@ -133,10 +137,14 @@ def forget(answer: Callable) -> str:
                 "The action of the old episode is still there where is_first is set.",
             )
         mixed = same(after[~first], torch.zeros_like(before[~first]))
-        require(not mixed, f"{name} is zero where no episode begins; is the mask turned round?")
+        require(
+            not mixed, f"Your {name} is zero where no episode begins; is the mask turned round?"
+        )
         gone = bool((after[first] == 0).all())
-        require(gone, f"{name} is not zero everywhere where is_first is set.")
-        require(same(after[~first], before[~first]), f"{name} changed where no episode begins.")
+        require(gone, f"Your {name} is not zero everywhere where is_first is set.")
+        require(
+            same(after[~first], before[~first]), f"Your {name} changed where no episode begins."
+        )
     return "A product with 0 or 1 forgets some rows of a batch and leaves the others alone."
 
 
@@ -158,7 +166,7 @@ def blindfold(answer: Callable) -> str:
     ).unflatten(0, (B, T))
     require(
         same(film.h, want),
-        "h at frame t should come from rssm.core, from the state before and action[:, t].",
+        "The h at frame t should come from rssm.core, from the state before and action[:, t].",
     )
     prior, seen = model.prior(film.h), model.posterior(film.h, embed)
     late = embed.clone()

@@ -150,5 +150,5 @@ def claim(sigma: Callable, weight: Callable) -> str:
         rest = -normal.log_prob(y) - w * (y - mean) ** 2
         require(float(rest.std()) < 1e-6, f"For w = {w} the NLL is not w times the squared error.")
         back = number(weight(s), "weight(s)")
-        require(abs(back - w) < 1e-6 * w + 1e-9, "weight(sigma(w)) should be w again.")
-    return f"weight(0.13) is {float(weight(0.13)):.0f}."
+        require(abs(back - w) < 1e-6 * w + 1e-9, "The value of weight(sigma(w)) should be w again.")
+    return f"The value of weight(0.13) is {float(weight(0.13)):.0f}."

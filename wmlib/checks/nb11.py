@@ -79,7 +79,7 @@ def moves_or_balls(why):
         told = why(returns.copy())
         require(
             isinstance(told, (tuple, list, np.ndarray)) and len(told) == 2,
-            "why should return two numbers: the share caught, and the mean number of moves.",
+            "The function why should return two numbers: the share caught and the mean moves.",
         )
         share, mean = number(told[0], "the share caught"), number(told[1], "the number of moves")
         require(
@@ -180,7 +180,7 @@ def power_cut(answer):
     """Leave each part out, go on, compare."""
     require(
         isinstance(answer, dict) and set(PARTS) == set(answer),
-        f"answer should be a dictionary with the keys {', '.join(PARTS)}.",
+        f"Your answer should be a dictionary with the keys {', '.join(PARTS)}.",
     )
     for part, told in answer.items():
         require(isinstance(told, (bool, np.bool_)), f"'{part}' should be True or False.")
@@ -240,7 +240,8 @@ def own_core(kind):
     tokens = core.embed_action(a.expand(4, 5, actions))
     require(
         tokens.shape[:2] == (4, 5),
-        f"embed_action gave {tuple(tokens.shape)} for actions (4, 5, 3): keep the axes in front.",
+        f"Your embed_action gave {tuple(tokens.shape)} for actions (4, 5, 3); "
+        "keep the axes in front.",
     )
     _train(core, config)
     return "The agent was built around it, and it learns."
