@@ -112,7 +112,7 @@ def closing_faults(notebook: dict) -> list[str]:
 
 def map_faults(notebook: dict) -> list[str]:
     """The map of the agent, near the start."""
-    early = code_cells(notebook)[:4]
+    early = code_cells(notebook)[:6]
     return [] if any("agent_map(" in source(c) for c in early) else ["there is no map at the start"]
 
 
@@ -174,6 +174,21 @@ def alt_faults(notebook: dict) -> list[str]:
         for image in re.findall(r"<img\b[^>]*>", text):
             if not re.search(r"alt=[\"'][^\"']{5,}", image):
                 found.append(f"{image} has no alt text")
+    return found
+
+
+def fold_faults(notebook: dict) -> list[str]:
+    """Imports are folded, and besides them only code that draws or reads the clock."""
+    found = []
+    for cell in code_cells(notebook):
+        folded, labels = cell["metadata"].get("jupyter", {}).get("source_hidden"), tags(cell)
+        if "torch.__version__" in source(cell) and not folded:
+            found.append(f"the imports of {cell['id']} are not folded")
+        teaches = {"exercise", "check"}.intersection(labels) or any(":" in tag for tag in labels)
+        if folded and teaches:
+            found.append(f"the code of {cell['id']} is folded, but should be read")
+        if folded and any(calls(cell, name) for name in ("guess", "reveal", "expect")):
+            found.append(f"{cell['id']} is folded, but does more than draw")
     return found
 
 
@@ -253,6 +268,7 @@ def anatomy(notebook: dict, number: str) -> dict[str, list[str]]:
         "exercises": exercise_faults(notebook, number),
         "closing": closing_faults(notebook),
         "alt": alt_faults(notebook),
+        "folds": fold_faults(notebook),
         "size": size_faults(notebook),
         "ids": id_faults(notebook),
         "tone": tone_faults(notebook),
@@ -322,6 +338,7 @@ def model(number: str = "01") -> dict:
         *[c for k in "123" for c in sample_exercise(f"{number}.{k}", "answer = ...", "answer = 7")],
         markdown(closing, "closing"),
     ]
+    cells[1]["metadata"]["jupyter"] = {"source_hidden": True}
     cells[2]["outputs"] = [picture("Map of the agent, with the world lit.")]
     cells[5]["metadata"]["jupyter"] = {"outputs_hidden": True}
     notebook = {"metadata": {}, "cells": cells}
@@ -345,6 +362,13 @@ def swap(name: str, old: str, new: str):
         cell["source"] = cell["source"].replace(old, new)
 
     return change
+
+
+def fold(notebook: dict, name: str, *labels: str) -> None:
+    """Fold the code of a cell, and tag it."""
+    metadata = cell_of(notebook, name)["metadata"]
+    metadata |= {"jupyter": {"source_hidden": True}}
+    metadata["tags"] = [*metadata.get("tags", []), *labels]
 
 
 def stdout(text: str) -> list[dict]:
@@ -429,6 +453,10 @@ def test_every_fault_of_storage_is_found(spoil):
                 "<img src='../imgs/WM_training.png'>",
             ),
         ),
+        ("folds", lambda n: cell_of(n, "versions")["metadata"].pop("jupyter")),
+        ("folds", lambda n: fold(n, "guess-nats")),
+        ("folds", lambda n: fold(n, "stub-2")),
+        ("folds", lambda n: fold(n, "map", "equiv:wmlib.rssm.RSSM")),
         ("size", lambda n: [c.update(source=c["source"] + "\nx" * 7) for c in code_cells(n)]),
         ("ids", put("map", id="3f2c9a10")),
         ("ids", put("map", id="a1b2c3d4")),
