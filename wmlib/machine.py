@@ -1,9 +1,10 @@
 """Can this machine run the course, and how long will it take: python -m wmlib check.
 
-`REFERENCE` holds the seconds that each notebook took under `make notebooks` on the reference
-machine: x86_64, two cores to itself, two torch threads. `REFERENCE_RATE` is what the training of
-`training_rate` reached there, in updates a second. An estimate is the former scaled by the latter
-over this machine's own rate, so it holds to a factor of about 1.5 and on a machine that is idle.
+`REFERENCE` holds the run times of the README's table: the seconds, rounded, of each notebook on the
+reference machine (x86_64, two cores, two torch threads); `make notebooks` prints such seconds.
+`REFERENCE_RATE` is the rate of the same training there: 51 ms for an update, by `python -m wmlib bench`.
+An estimate is the former scaled by the ratio of the rates. It is rough, since a notebook does more than
+train, and other programs slow both down.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ REFERENCE = {
     "06": 60, "07": 65, "08": 30, "09": 45, "10": 70, "11": 300,
 }  # fmt: skip
 REFERENCE_RATE = 19.6
-MEMORY, DISK = 2.0, 1.0  # GB that the largest notebook and its runs need
+MEMORY, DISK = 2.0, 1.0  # GB: a kernel takes about 0.6, server and browser the rest; runs are small
 OLDEST = (3, 11)
 IDLE = 0.6  # of the processor, at least, while training: less means that it is shared
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux keeps the limits of a container
