@@ -3,8 +3,8 @@
 `REFERENCE` holds the run times of the README's table: the seconds, rounded, of each notebook on the
 reference machine (x86_64, two cores, two torch threads); `make notebooks` prints such seconds.
 `REFERENCE_RATE` is the rate of the same training there: 51 ms for an update, by
-`python -m wmlib bench`. An estimate is the former scaled by the ratio of the rates. It is rough, since
-a notebook does more than train, and other programs slow both down.
+`python -m wmlib bench`. An estimate is the former scaled by the ratio of the rates. It is rough,
+since a notebook does more than train, and other programs slow both down.
 """
 
 import contextlib
