@@ -1,10 +1,12 @@
 """The cockpit: it shows what the log says, follows the agent, and leaves the training alone."""
 
+import asyncio
 import io
 
 import numpy as np
 import pytest
 import torch
+from IPython.core.events import EventManager
 from PIL import Image
 
 import wmlib
@@ -124,3 +126,57 @@ def test_a_failing_picture_does_not_stop_the_training(agent):
     del cockpit.tabs["blindfold"]
     cockpit.now.click()
     assert cockpit.message.value == "" and cockpit.result.steps == 1000
+
+
+class Shell:
+    """The part of IPython that the cockpit uses."""
+
+    def __init__(self):
+        self.events = EventManager(self, {"post_run_cell": lambda result: None})
+
+
+def test_clicks_of_a_cell_that_trains_are_dropped(monkeypatch):
+    shell, trainer = Shell(), training()
+    monkeypatch.setattr("wmlib.widgets.cockpit.get_ipython", lambda: shell)
+    monkeypatch.setattr("wmlib.widgets.cockpit.LATE", 0.05)
+    cockpit = Cockpit(trainer.agent)
+    console, run = cockpit.tabs["dream console"], cockpit.on_log
+
+    def click_late(*line):
+        run(*line)
+        before = console.result
+        console.once.click()
+        assert cockpit.busy and console.result is before and not console.play.playing
+        assert "wmlib-busy" in console.view._dom_classes
+
+    async def cells():
+        for _ in range(2):  # the second cell starts before the first has let go
+            steps, console.play.playing = trainer.steps + 50, True
+            trainer.run(steps, progress=False, eval_every=10, eval_episodes=4, on_log=click_late)
+            shell.events.trigger("post_run_cell", None)
+            assert cockpit.result.steps > steps - 20
+            before = console.result
+            console.once.click()  # sent while the cell ran, heard now
+            assert console.result is before
+        await asyncio.sleep(0.01)
+        assert cockpit.busy
+        await asyncio.sleep(0.2)
+
+    asyncio.run(cells())
+    assert not cockpit.busy and "wmlib-busy" not in console.view._dom_classes
+    before = console.result
+    console.once.click()
+    assert console.result is not before
+    cockpit.lines.clear()
+    shell.events.trigger("post_run_cell", None)  # a cell that does not train
+    assert cockpit.result.steps > 0
+
+
+def test_without_a_loop_the_next_click_counts(monkeypatch):
+    shell = Shell()
+    monkeypatch.setattr("wmlib.widgets.cockpit.get_ipython", lambda: shell)
+    cockpit = Cockpit(wmlib.load_pretrained("cartpole"), "CartPole-v1", levels={})
+    cockpit.on_log(None, {"steps": 10, "updates": 1})
+    assert cockpit.busy
+    shell.events.trigger("post_run_cell", None)
+    assert not cockpit.busy

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageColor
 from store_notebooks import store
 
+import wmlib
 from wmlib.figures import PAPER
 from wmlib.widgets import DreamConsole, LatentMixer, NatsCounter, TugOfWar, Widget, WorldPlayer
 from wmlib.widgets.base import LINE, Sheet, png, signed
@@ -90,6 +91,29 @@ def test_the_bundle_holds_view_picture_and_a_constant_sentence():
     after = widget._repr_mimebundle_()
     assert after["image/png"] != before["image/png"]
     assert after["text/plain"] == before["text/plain"]
+
+
+def test_shown_again_the_controls_move_and_the_picture_stays():
+    widget = Adder()
+    first, second = (widget._repr_mimebundle_()[VIEW]["model_id"] for _ in range(2))
+    assert first != second == widget.view.model_id
+    left = ipywidgets.widgets.widget._instances[first]
+    boxes = [[type(part) for part in view.children] for view in (left, widget.view)]
+    assert ipywidgets.HBox not in boxes[0] and ipywidgets.HBox in boxes[1]
+    assert widget.image in left.children and widget.image in widget.view.children
+    widget.press.click()
+    assert widget.result == 200
+
+
+def test_a_busy_widget_drops_clicks_and_stops_its_play_button():
+    widget = DreamConsole(wmlib.load_pretrained("curtain"))
+    before, widget.play.playing = widget.result, True
+    widget.hold(True)
+    widget.once.click()
+    assert widget.result is before and not widget.play.playing
+    widget.hold(False)
+    widget.once.click()
+    assert widget.result is not before
 
 
 def test_frames_stay_sharp_on_opaque_paper():

@@ -22,6 +22,24 @@ __all__ = ["Sheet", "Widget", "png"]
 SOFT, LINE, TINT = "#64748B", "#CBD5E1", "#F1F5F9"  # labels, rules, ground of the numbers
 ALERT = "#C2410C"
 BUTTONS = ("◀ left", "stay", "right ▶")  # actions 0, 1, 2 of Curtain
+# What every widget brings to the page. Once on screen, it keeps plain keys that are typed at it
+# from the notebook, where they would add, move and delete cells. Controls get their keys first;
+# Ctrl+S and the like pass. A widget that has lost its kernel says so, once.
+ON_PAGE = """<style>
+@keyframes wmlib-shown { from { opacity: 0 } }
+.wmlib-widget.jupyter-widgets-disconnected::before {
+  content: "Not connected to Python. Run this cell again to use the controls.";
+  font: inherit; color: var(--jp-error-color1, #B91C1C);
+}
+.wmlib-widget .jupyter-widgets-disconnected::before { display: none }
+.wmlib-busy > .widget-hbox { opacity: 0.5; pointer-events: none }
+.wmlib-busy:not(.jupyter-widgets-disconnected)::after {
+  content: "Busy: the controls work again when the running cell has finished.";
+}
+.wmlib-busy .wmlib-busy::after { display: none }
+</style>
+<i style="animation: wmlib-shown 1ms" onanimationstart="this.closest('.wmlib-widget').onkeydown =
+  event => event.ctrlKey || event.metaKey || event.altKey || event.stopPropagation()"></i>"""
 
 
 def png(image: Image.Image) -> bytes:
@@ -76,6 +94,8 @@ class Widget:
     alt = "An interactive picture."  # constant: it is compared when notebooks are tested
     result: Any
     failure: Exception | None = None  # what the last callback raised; `raise w.failure` shows all
+    busy = False  # Python is at work elsewhere: what is clicked now would come too late
+    displayed = False  # whether some cell shows it
 
     def draw(self, result: Any) -> Image.Image:
         """Paint a result."""
@@ -87,8 +107,8 @@ class Widget:
         self.image.layout = {"max_width": "100%", "margin": "4px 0 0 2px"}
         self.message = ipywidgets.HTML()
         bars = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
-        parts = [*bars, self.image, self.message]
-        self.view = ipywidgets.VBox(parts, layout={"align_items": "flex-start"})
+        self.players = [c for row in rows for c in row if isinstance(c, ipywidgets.Play)]
+        self.view = framed([*bars, self.image, self.message])
         self.show(result)
 
     def show(self, result: Any) -> None:
@@ -100,18 +120,23 @@ class Widget:
         """Call back with the new value of a control (None for a button) and show what returns."""
 
         def guarded(change: Any) -> None:
-            try:
-                result = callback(change["new"] if isinstance(change, dict) else None)
-                if result is not None:
-                    self.show(result)
-                self.failure, self.message.value = None, ""
-            except Exception as error:  # a traceback of a callback would be lost in a log
-                self.fail(error)
+            if not self.busy:
+                self.attempt(lambda: callback(change["new"] if isinstance(change, dict) else None))
 
         if isinstance(control, ipywidgets.Button):
             control.on_click(guarded)
         else:
             control.observe(guarded, names="value")
+
+    def attempt(self, job: Callable[[], Any]) -> None:
+        """Show what a job returns, or its error: a traceback of a callback would be lost."""
+        try:
+            result = job()
+            if result is not None:
+                self.show(result)
+            self.failure, self.message.value = None, ""
+        except Exception as error:
+            self.fail(error)
 
     def fail(self, error: Exception) -> None:
         """Keep an error and show it as one line below the picture."""
@@ -119,9 +144,37 @@ class Widget:
         line = html.escape(" ".join(f"{type(error).__name__}: {error}".split()))
         self.message.value = f'<span style="color:var(--jp-error-color1, {ALERT})">{line}</span>'
 
+    def hold(self, busy: bool) -> None:
+        """Drop what is clicked while Python is busy with a longer job, and say so."""
+        self.busy = busy
+        (self.view.add_class if busy else self.view.remove_class)("wmlib-busy")
+        for player in self.players if busy else ():
+            player.playing = False
+
+    def move(self) -> None:
+        """Leave the picture where the widget was shown, and take the controls elsewhere.
+
+        A play button that is on screen twice would stop itself.
+        """
+        left, self.view = self.view, framed(self.view.children[:-1])
+        note = ipywidgets.HTML("The controls are where this widget was shown last.")
+        left.children = (self.image, note, left.children[-1])
+        left.remove_class("wmlib-busy")
+        self.hold(self.busy)
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if self.displayed:
+            self.move()
+        self.displayed = True
         live = self.view._repr_mimebundle_() or {}
         return {**live, "image/png": bytes(self.image.value), "text/plain": self.alt}
+
+
+def framed(parts: list[ipywidgets.Widget]) -> ipywidgets.VBox:
+    """Stack the parts of a widget and what it brings to the page."""
+    page = ipywidgets.HTML(ON_PAGE, layout={"height": "0", "margin": "0"})
+    view = ipywidgets.VBox([*parts, page], layout={"align_items": "flex-start"})
+    return view.add_class("wmlib-widget")
 
 
 def button(label: str, width: int = 76) -> ipywidgets.Button:

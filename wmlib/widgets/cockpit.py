@@ -1,11 +1,13 @@
 """The cockpit: how training goes, and the other widgets on the agent while it learns."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ipywidgets
 import numpy as np
+from IPython import get_ipython
 from PIL import Image
 
 from wmlib.agent import Dreamer
@@ -14,7 +16,7 @@ from wmlib.envs.curtain import Rules
 from wmlib.envs.make import is_image, make_env
 from wmlib.figures import AMBER, INK, SLATE
 from wmlib.trainer import Trainer
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget, button, framed, signed
 from wmlib.widgets.blindfold import BlindfoldPlayer, BlindfoldResult
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.dream_session import CURTAIN
@@ -23,6 +25,7 @@ from wmlib.widgets.latent_mixer import LatentMixer
 __all__ = ["Cockpit", "CockpitResult"]
 
 BLUE = "#0072B2"
+LATE = 0.5  # seconds after a cell in which the clicks made during it arrive
 COLUMNS = ("steps", "updates", "seconds", "episodes", "score", "eval_return", "rec", "kl")
 
 
@@ -189,7 +192,8 @@ class Cockpit(Widget):
         cockpit = Cockpit(agent)
         trainer.run(steps=10_000, on_log=cockpit.on_log)
 
-    Watching changes nothing: every tab has random numbers of its own.
+    Watching changes nothing: every tab has random numbers of its own. While a cell trains, the
+    kernel hears no clicks; they are dropped, and the tabs say so.
     """
 
     alt = (
@@ -197,6 +201,7 @@ class Cockpit(Widget):
         "and one episode as the agent sees and dreams it; further tabs hold other widgets."
     )
     compute, draw = staticmethod(compute), staticmethod(draw)
+    release: asyncio.TimerHandle | None = None
 
     def __init__(
         self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 4, every: int = 200,
@@ -227,7 +232,7 @@ class Cockpit(Widget):
             [learning, *(widget.view for widget in self.tabs.values())],
             titles=["training", *self.tabs],
         )
-        self.view = ipywidgets.VBox([self.tab, ipywidgets.HBox([self.now, self.message])])
+        self.view = framed([self.tab, ipywidgets.HBox([self.now, self.message])])
         self.on(self.now, lambda _: self.refresh())
 
     def evaluate(self) -> CockpitResult:
@@ -241,12 +246,29 @@ class Cockpit(Widget):
         self.refreshed = self.lines[-1]["updates"] if self.lines else 0
         return self.evaluate()
 
+    def hold(self, busy: bool) -> None:
+        """All tabs are busy, or none is."""
+        super().hold(busy)
+        for widget in self.tabs.values():
+            widget.hold(busy)
+
     def on_log(self, trainer: Trainer, line: dict[str, float]) -> None:
         """Take a line of the log; what fails here is shown and does not stop the training."""
         self.lines.append(line)
+        shell = get_ipython()
+        if shell and self.on_cell_end not in shell.events.callbacks["post_run_cell"]:
+            shell.events.register("post_run_cell", self.on_cell_end)
+            if self.release:  # the cell before this one has trained, too
+                self.release.cancel()
+            self.hold(True)
+        due = line["updates"] - self.refreshed >= self.every
+        self.attempt(self.refresh if due else self.evaluate)
+
+    def on_cell_end(self, _: Any) -> None:
+        """Training is over: show the agent as it is now, and take clicks again."""
+        get_ipython().events.unregister("post_run_cell", self.on_cell_end)
+        self.attempt(self.refresh)
         try:
-            due = line["updates"] - self.refreshed >= self.every
-            self.show(self.refresh() if due else self.evaluate())
-            self.failure, self.message.value = None, ""
-        except Exception as error:
-            self.fail(error)
+            self.release = asyncio.get_running_loop().call_later(LATE, self.hold, False)
+        except RuntimeError:  # no loop: nothing can arrive late
+            self.hold(False)
