@@ -338,7 +338,7 @@ def test_moving_a_control_notes_the_guess(options, control, entered, kept, desk,
     checks.guess("01.a", unit="nats", **options)
     view, data = live
     name, moved, unit, state = view.children
-    assert type(moved) is control and name.value == "01.a" and unit.value == "nats"
+    assert type(moved) is control and name.value == "01.a" and unit.value == "nats ·"
     assert data["text/plain"].startswith("Guess 01.a: ") and "nats" in data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data and checks.guesses() == {}
     moved.value = entered

@@ -49,13 +49,15 @@ def guess(
         return
     from IPython.display import display
 
+    from wmlib.widgets.base import framed
+
     if choices:
         control = _buttons(choices)
     elif low is not None:
         control = _slider(low, high, step)
     else:
         control = _field()
-    view = _panel(key, control, unit)
+    view = framed([_panel(key, control, unit)])
     display({**(view._repr_mimebundle_() or {}), "text/plain": asked}, raw=True)
 
 
@@ -123,7 +125,7 @@ def _in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def _note(key: str, value: object, unit: str = "") -> str:
+def _note(key: str, value: object) -> str:
     """Keep a guess unless its measured value is out; one sentence on what happened."""
     record = guesses().get(key)
     if record is not None and "measured" in record:
@@ -135,7 +137,7 @@ def _note(key: str, value: object, unit: str = "") -> str:
     except TypeError:
         return "this cannot be kept; a number, a word, or a list of them can."
     records.note_guess(key, {"guess": plain})
-    return f"{_show(plain)}{' ' if unit else ''}{unit}, noted."
+    return f"{_show(plain)}, noted."
 
 
 def _slider(low: float, high: float | None, step: float) -> Any:
@@ -179,7 +181,7 @@ def _panel(key: str, control: Any, unit: str) -> Any:
         with contextlib.suppress(TraitError):  # what another control could not show
             control.value = str(kept) if is_field else kept
         control.disabled = "measured" in record
-        state.value = f"your guess: {_show(kept)} {unit}".rstrip()
+        state.value = f"your guess: {_show(kept)}"
 
     def moved(change: dict) -> None:
         value = change["new"]
@@ -189,10 +191,11 @@ def _panel(key: str, control: Any, unit: str) -> Any:
             except ValueError:
                 state.value = "please write a number, such as 1000 or 0.5"
                 return
-        state.value = _note(key, value, unit)
+        state.value = _note(key, value)
 
     control.observe(moved, names="value")
-    row = [ipywidgets.Label(key), control, ipywidgets.Label(unit), state]
+    after = ipywidgets.Label(f"{unit} ·" if unit else "·")
+    row = [ipywidgets.Label(key), control, after, state]
     return ipywidgets.HBox(row, layout={"flex_flow": "row wrap"})
 
 
