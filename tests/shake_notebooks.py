@@ -77,8 +77,6 @@ class Sweep(NamedTuple):
 
 SWEEPS = [
     Sweep("native", 1, 0),
-    Sweep("sse", 1, 0),
-    Sweep("avx2", 1, 0),
     Sweep("native", 2, 1000),
     Sweep("native", 1, 2000),
     Sweep("sse", 2, 3000),
@@ -86,6 +84,8 @@ SWEEPS = [
     Sweep("native", 1, 5000),
     Sweep("native", 2, 6000),
     Sweep("native", 1, 7000),
+    Sweep("avx2", 1, 0),
+    Sweep("sse", 1, 0),
 ]
 
 
