@@ -22,9 +22,9 @@ def flags() -> list[str]:
 
 
 @contextlib.contextmanager
-def lab_server(course: Path, runtime: Path, **env: str) -> Iterator[dict]:
+def lab_server(course: Path, runtime: Path, *more: str, **env: str) -> Iterator[dict]:
     """A server of this course folder, ready to answer; yields its url, token, hostname and port."""
-    more = ["--no-browser", "--allow-root", "--ServerApp.port_retries=50"]
+    more = (*more, "--no-browser", "--allow-root", "--ServerApp.port_retries=50")
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *flags(), *more],
         cwd=course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -47,4 +47,4 @@ def lab_server(course: Path, runtime: Path, **env: str) -> Iterator[dict]:
         yield about
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)  # it shuts its kernels down first

@@ -1,17 +1,14 @@
 """The widgets in a real browser: JupyterLab runs a notebook, and somebody clicks.
 
-Needs chromium (`apt-get install chromium`) and playwright; skipped without them, unless
-WMLIB_REQUIRE_BROWSER=1. Screenshots go to the directory WMLIB_SCREENSHOTS, if it is set.
+Screenshots go to the directory WMLIB_SCREENSHOTS, if it is set.
 """
 
 import base64
 import io
 import json
 import os
-import shutil
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from lab_server import lab_server
@@ -48,46 +45,16 @@ CELLS = [
     "CaseSheet([dict(zip(CHARTS, value(10)), patient=n, seed=s) for n in names for s in (0, 1)])",
 ]
 COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run "
-FLAGS += "--disable-background-networking --disable-dev-shm-usage"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """A running browser; without one the test is skipped, or fails where one is required."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    if not path or not sync_playwright:
-        missing = "playwright" if path else "chromium"
-        if os.environ.get("WMLIB_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"{missing} is not installed, and WMLIB_REQUIRE_BROWSER is 1")
-        pytest.skip(f"{missing} is not installed")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS.split())
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(scope="module", params=THEMES)
-def page(request, chromium, tmp_path_factory):
+def page(request, chromium, course):
     """JupyterLab in this theme, with a notebook of all widgets executed."""
-    home = tmp_path_factory.mktemp(request.param)
-    for name in ("notebooks", "runtime", "settings/@jupyterlab/apputils-extension", "spaces"):
-        (home / name).mkdir(parents=True)
+    home, places = course(CELLS)
     theme = home / "settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    theme.parent.mkdir(parents=True)
     theme.write_text(json.dumps({"theme": THEMES[request.param]}))
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    book = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(book, home / "notebooks/widgets.ipynb")
-    places = {
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "spaces"),
-    }
     with lab_server(home, home / "runtime", **places) as lab:
         page = chromium.new_page(viewport={"width": 1280, "height": 10400})
         page.set_default_timeout(60_000)
@@ -283,3 +250,31 @@ def test_the_case_sheet_obeys(page):
     assert sheet.changes(lambda: case.select_option("C"))
     assert sheet.changes(sheet.button("diagnose").click)
     assert not sheet.changes(sheet.button("order").click, seconds=2)  # a closed case
+
+
+KINDS = {
+    "slider": ".noUi-handle", "button": ".jupyter-button:not(.widget-toggle-button)",
+    "toggle": ".widget-toggle-button:enabled", "play": ".widget-play button",
+    "checkbox": "input[type=checkbox]", "select": "select", "tab": ".lm-TabBar-tab",
+}  # fmt: skip
+KEYS = ("ArrowUp", "ArrowDown", "ArrowLeft", "a", "b", "d", "d", "x", "Enter", "Shift+Enter")
+
+
+def test_keys_typed_at_a_widget_change_no_cell(page):
+    cells = """() => [...document.querySelectorAll('.jp-Notebook .jp-Cell')].map(cell =>
+        [cell.matches('.jp-mod-selected'), cell.querySelector('.jp-InputPrompt').innerText,
+         cell.querySelector('.cm-content').innerText])"""
+    tried = set()
+    for k in range(page.locator(".jp-CodeCell").count()):
+        for kind, selector in KINDS.items():
+            control = page.locator(".jp-CodeCell").nth(k).locator(f"{selector} >> visible=true")
+            if control.count():
+                control.first.focus()
+                before = page.evaluate(cells)
+                for key in KEYS:
+                    page.keyboard.press(key)
+                assert page.evaluate(cells) == before, (kind, k)
+                tried.add(kind)
+    assert tried == set(KINDS)
+    page.get_by_text("| Idle").first.wait_for()
+    assert page.evaluate(cells) == before and page.locator(".jp-Dialog").count() == 0
