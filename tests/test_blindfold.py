@@ -116,7 +116,7 @@ def test_a_blindfolded_episode_is_shown_before_any_click(agent):
     assert widget.result.closed == SHUT and widget.image.value
     assert [eye.value for eye in widget.eyes] == list(SHUT)
     assert widget.eyes[0].disabled
-    assert set(widget._repr_mimebundle_()) >= {"image/png", "text/plain"}
+    assert set(widget._repr_mimebundle_()[0]) >= {"image/png", "text/plain"}
 
 
 def test_the_boundary_sets_the_eyes_and_single_eyes_can_differ(agent):

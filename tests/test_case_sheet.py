@@ -78,7 +78,7 @@ def test_unordered_charts_draw_nothing_of_their_values(lines):
 def test_charts_without_any_spread_can_be_drawn(lines):
     for line in lines:
         line["reset"] = 0.0
-    assert draw(compute(lines, "A", ("reset",))).size == (720, 372)
+    assert draw(compute(lines, "A", ("reset",))).size == (1440, 744)
 
 
 def test_controls_are_obeyed_and_a_closed_case_stays_closed(lines):

@@ -70,7 +70,7 @@ def test_bad_input_is_told():
 def test_the_real_return_is_hidden_until_a_bet_is_placed():
     own = {0.1: (0.7, 0.2), 1.0: (0.4, 0.4)}
     hidden, shown = draw(compute(0.1, own=own)), draw(compute(0.1, own=own, bet=0.5))
-    plot = (0, 0, 460, 330)
+    plot = (0, 0, 920, 660)
     slate = (0x47, 0x55, 0x69)
 
     def count(image):

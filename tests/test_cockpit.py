@@ -65,7 +65,7 @@ def test_any_log_can_be_drawn(agent, lines):
         image = Cockpit.draw(compute(agent, lines, levels=levels))
         array = np.asarray(image)
         edge = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
-        assert image.width == 720 and (edge == edge[0]).all()  # a closed border
+        assert image.width == 2 * 720 and (edge == edge[0]).all()  # a closed border
 
 
 def test_a_useful_state_is_there_before_the_first_update():
@@ -74,7 +74,7 @@ def test_a_useful_state_is_there_before_the_first_update():
     assert cockpit.tab.titles == ("training", *cockpit.tabs)
     assert len(cockpit.tab.children) == 4 and cockpit.failure is None
     assert cockpit.result.steps == 0 and list(cockpit.result.levels.values())[0] > 0.9
-    bundle = cockpit._repr_mimebundle_()
+    bundle, _ = cockpit._repr_mimebundle_()
     assert bundle["image/png"].startswith(b"\x89PNG") and bundle["text/plain"] == Cockpit.alt
 
 

@@ -138,4 +138,4 @@ def test_controls_are_obeyed(agent):
     assert not widget.result.same and widget.result.temperature == 2.0
     widget.again.click()
     assert widget.result.sample == 1 and widget.failure is None
-    assert draw(widget.result).size[0] == 720
+    assert draw(widget.result).size[0] == 2 * 720

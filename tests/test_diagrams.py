@@ -47,7 +47,7 @@ def test_blocks_add_up(maps):
 
 def test_the_map_says_what_it_shows(maps):
     for name, drawn in maps.items():
-        assert drawn.alt.endswith(f"Lit here: {name}.") and drawn.image.size == (960, 440)
+        assert drawn.alt.endswith(f"Lit here: {name}.") and drawn.image.size == (1920, 880)
     assert figures.agent_map().alt.endswith("Lit here: everything.")
 
 
@@ -62,12 +62,12 @@ def collisions(sheet) -> list[str]:
     page, found = sheet.figure.bbox, []
     boxes = [(text.get_text(), text.get_window_extent()) for text in sheet.ax.texts]
     for words, box in boxes:
-        if box.x0 < 2 or box.y0 < 2 or box.x1 > page.x1 - 2 or box.y1 > page.y1 - 2:
+        if box.x0 < 4 or box.y0 < 4 or box.x1 > page.x1 - 4 or box.y1 > page.y1 - 4:
             found.append(f"{words} leaves the page")
     for (one, a), (other, b) in itertools.combinations(boxes, 2):
         across = min(a.x1, b.x1) - max(a.x0, b.x0)
         down = min(a.y1, b.y1) - max(a.y0, b.y0)
-        if across > 1 and down > 3:  # line boxes are taller than the letters in them
+        if across > 2 and down > 6:  # line boxes are taller than the letters in them
             found.append(f"{one} runs into {other}")
     return found
 
@@ -100,7 +100,7 @@ def test_the_stored_structure_of_training_is_what_the_code_draws(structure):
     stored = Image.open(Path(__file__).parent.parent / "imgs" / "WM_training.png")
     assert differences(stored, structure.image) == []
     spoilt = stored.convert("RGB")
-    spoilt.paste("white", (810, 632, 980, 676))  # one block less
+    spoilt.paste("white", (1080, 843, 1307, 901))  # one block less
     assert differences(spoilt, structure.image) != []
     assert differences(stored.resize((900, 420)), structure.image) != []
 
@@ -124,10 +124,10 @@ def test_no_words_of_the_structure_collide():
 def test_drawings_are_written_by_one_command(tmp_path):
     command = [sys.executable, "-m", "wmlib.figures", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    assert Image.open(tmp_path / "WM_training.png").size == (1989, 939)
+    assert Image.open(tmp_path / "WM_training.png").size == (2652, 1252)
     assert (tmp_path / "WM_training.png").stat().st_size < 150_000
     for name in ("blindfold.png", "counterfactual_tree.png"):
-        assert Image.open(tmp_path / name).size[0] == 720
+        assert Image.open(tmp_path / name).size[0] == 1440
 
 
 def test_drawing_does_not_depend_on_the_notebooks_look_nor_change_it():

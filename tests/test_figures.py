@@ -25,10 +25,11 @@ from wmlib.figures import (
     plotted,
     write_dream,
 )
+from wmlib.figures.base import png
 
 matplotlib.use("Agg")
 
-SIDE, GAP, LEFT, TOP = 32, 6, 124, 22
+SIDE, GAP, LEFT, TOP, RIM = 64, 12, 248, 44, 6  # pixels, two for each pixel of the page
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
 
 
@@ -61,13 +62,13 @@ def test_a_picture_keeps_colours_and_repeats_grey():
 def test_a_film_strip_frames_every_picture_in_its_colour():
     black = np.zeros((3, 16, 16, 1), np.uint8)
     white = np.ones((2, 16, 16, 3))
-    strip = film_strip([black, white], ["real", "dream"], [SLATE, [SLATE, AMBER]], SIDE)
+    strip = film_strip([black, white], ["real", "dream"], [SLATE, [SLATE, AMBER]], SIDE // 2)
     assert strip.size == (LEFT + 3 * (SIDE + GAP) + GAP, TOP + 2 * (SIDE + GAP) + GAP)
     wanted = {(0, 0): (SLATE, 0), (0, 1): (SLATE, 0), (0, 2): (SLATE, 0)}
     wanted |= {(1, 0): (SLATE, 255), (1, 1): (AMBER, 255)}
     for (i, t), (edge, inside) in wanted.items():
         x, y = LEFT + t * (SIDE + GAP), TOP + i * (SIDE + GAP)
-        for corner in ((x - 1, y - 1), (x + SIDE, y + SIDE), (x - 3, y + SIDE // 2)):
+        for corner in ((x - 1, y - 1), (x + SIDE, y + SIDE), (x - RIM, y + SIDE // 2)):
             assert strip.getpixel(corner) == rgb(edge), (i, t, corner)
         for corner in ((x, y), (x + SIDE - 1, y + SIDE - 1)):
             assert strip.getpixel(corner) == (inside,) * 3, (i, t, corner)
@@ -187,9 +188,24 @@ def test_an_agent_dreams_only_of_its_own_world(tmp_path):
 
 
 def test_a_picture_shows_itself_or_its_sentence():
-    bundle = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
+    bundle, look = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
     assert bundle["text/plain"] == "a black box"
     assert Image.open(io.BytesIO(bundle["image/png"])).size == (4, 2)
+    assert look == {"image/png": {"width": 2, "alt": "a black box"}}  # sharp where pixels are small
+
+
+def test_a_stored_picture_is_small_and_keeps_the_frequent_colours():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 20, 3), np.uint8)  # 6,000 colours
+    image = Image.new("RGB", (400, 300), AMBER)
+    image.paste(Image.fromarray(noise), (0, 0))
+    image.paste(SLATE, (200, 0, 400, 300))
+    back = Image.open(io.BytesIO(png(image)))
+    assert back.mode == "P"
+    found, wanted = (np.asarray(i.convert("RGB")).astype(int) for i in (back, image))
+    np.testing.assert_array_equal(found[:, 20:], wanted[:, 20:])
+    assert abs(found[:, :20] - wanted[:, :20]).mean() < 16
+    many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    assert Image.open(io.BytesIO(png(many))).size == (200, 200)  # more colours than are counted
 
 
 def test_a_plot_becomes_a_picture_and_is_closed():
@@ -198,12 +214,12 @@ def test_a_plot_becomes_a_picture_and_is_closed():
     figure, ax = plt.subplots(figsize=(3, 2), dpi=100)
     ax.axhspan(0, 1, color=AMBER)
     shown = plotted(figure, "An amber band.")
-    assert (shown.image.size, shown.alt) == ((300, 200), "An amber band.")
-    assert shown.image.getpixel((150, 100)) == rgb(AMBER)
+    assert (shown.image.size, shown.alt) == ((600, 400), "An amber band.")
+    assert shown.image.getpixel((300, 200)) == rgb(AMBER)
     assert plt.get_fignums() == []
 
 
 def test_a_long_label_gets_the_room_it_needs():
     film = np.zeros((1, 16, 16, 1), np.uint8)
-    short, long = (film_strip([film], ["x" * n], [SLATE], SIDE) for n in (4, 40))
+    short, long = (film_strip([film], ["x" * n], [SLATE], SIDE // 2) for n in (4, 40))
     assert short.width == LEFT + SIDE + 2 * GAP < long.width

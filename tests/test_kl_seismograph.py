@@ -35,7 +35,7 @@ def test_bad_input_is_told():
 
 
 def test_bars_are_as_tall_as_their_nats():
-    image = np.asarray(draw(compute(0.5, 0.0, 10, KL))).astype(int)
+    image = np.asarray(draw(compute(0.5, 0.0, 10, KL)))[::2, ::2].astype(int)
     slate = (abs(image - np.array([0x47, 0x55, 0x69])).sum(-1) == 0)[110:316]
     for t, nats in enumerate(KL):
         column = slate[:, round(56 + (t + 0.5) * 58)]

@@ -56,7 +56,7 @@ def test_bad_input_is_told():
 
 def test_bars_are_as_tall_as_their_probabilities():
     r = compute(1, 0.1, 0, 5)
-    image = np.asarray(draw(r)).astype(int)
+    image = np.asarray(draw(r))[::2, ::2].astype(int)
     slate = (abs(image - np.array([0x47, 0x55, 0x69])).sum(-1) == 0)[36:140]
     for k, p in enumerate(r.posterior):
         column = slate[:, round(24 + (k + 0.5) * 400 / 6)]

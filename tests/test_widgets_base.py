@@ -14,7 +14,7 @@ from store_notebooks import store
 import wmlib
 from wmlib.figures import PAPER
 from wmlib.widgets import DreamConsole, LatentMixer, NatsCounter, TugOfWar, Widget, WorldPlayer
-from wmlib.widgets.base import LINE, Sheet, png, signed
+from wmlib.widgets.base import LINE, Sheet, signed
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 BEGIN = "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)"
@@ -49,17 +49,17 @@ class Adder(Widget):
 
 
 def image_of(widget):
-    return Image.open(io.BytesIO(widget.image.value))
+    return Image.open(io.BytesIO(widget.image.value)).convert("RGB")
 
 
 def test_a_control_gives_a_result_and_its_picture():
     widget = Adder()
-    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == 0
+    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == (0,) * 3
     widget.knob.value = 2
     widget.knob.value = 5
-    assert widget.result == 7 and image_of(widget).getpixel((0, 0)) == 7
+    assert widget.result == 7 and image_of(widget).getpixel((0, 0)) == (7,) * 3
     widget.press.click()
-    assert widget.result == 200 and image_of(widget).getpixel((0, 0)) == 200
+    assert widget.result == 200 and image_of(widget).getpixel((0, 0)) == (200,) * 3
     widget.knob.value = 4
     assert widget.result == 200
 
@@ -69,7 +69,7 @@ def test_an_error_becomes_one_readable_line_and_goes_away():
     widget.knob.value = 3
     assert "ValueError: three is &lt;not&gt; allowed" in widget.message.value
     assert isinstance(widget.failure, ValueError)
-    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == 0
+    assert widget.result == 0 and image_of(widget).getpixel((0, 0)) == (0,) * 3
     widget.knob.value = 1
     assert widget.message.value == "" and widget.failure is None and widget.result == 1
 
@@ -83,19 +83,21 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_result():
 
 def test_the_bundle_holds_view_picture_and_a_constant_sentence():
     widget = Adder()
-    before = widget._repr_mimebundle_()
+    before, look = widget._repr_mimebundle_()
     assert before["image/png"].startswith(b"\x89PNG")
     assert before["text/plain"] == Adder.alt
     assert before[VIEW]["model_id"] == widget.view.model_id
+    assert look["image/png"] == {"width": 2, "alt": Adder.alt}
+    assert f'data-alt="{Adder.alt}"' in widget.view.children[-1].value
     widget.knob.value = 2
-    after = widget._repr_mimebundle_()
+    after, _ = widget._repr_mimebundle_()
     assert after["image/png"] != before["image/png"]
     assert after["text/plain"] == before["text/plain"]
 
 
 def test_shown_again_the_controls_move_and_the_picture_stays():
     widget = Adder()
-    first, second = (widget._repr_mimebundle_()[VIEW]["model_id"] for _ in range(2))
+    first, second = (widget._repr_mimebundle_()[0][VIEW]["model_id"] for _ in range(2))
     assert first != second == widget.view.model_id
     left = ipywidgets.widgets.widget._instances[first]
     boxes = [[type(part) for part in view.children] for view in (left, widget.view)]
@@ -120,12 +122,12 @@ def test_frames_stay_sharp_on_opaque_paper():
     sheet = Sheet(60, 50)
     frame = np.random.default_rng(0).random((16, 16, 1))
     sheet.frame(6, 8, frame, 32, "#FF0000")
-    back = np.asarray(Image.open(io.BytesIO(png(sheet.image))))
-    inside = back[8:40, 6:38]
-    np.testing.assert_array_equal(inside[::2, ::2, 0], (frame[..., 0] * 255).astype(np.uint8))
-    for shift in (np.s_[1::2, ::2], np.s_[::2, 1::2], np.s_[1::2, 1::2]):
-        np.testing.assert_array_equal(inside[shift], inside[::2, ::2])  # no blur between pixels
-    places = {(0, 0): LINE, (49, 59): LINE, (2, 2): PAPER, (6, 20): "#FF0000"}
+    back = np.asarray(sheet.image)
+    inside = back[16:80, 12:76]
+    np.testing.assert_array_equal(inside[::4, ::4, 0], (frame[..., 0] * 255).astype(np.uint8))
+    for i, j in np.ndindex(4, 4):
+        np.testing.assert_array_equal(inside[i::4, j::4], inside[::4, ::4])  # no blur
+    places = {(0, 0): LINE, (99, 119): LINE, (97, 117): PAPER, (2, 2): PAPER, (12, 40): "#FF0000"}
     for at, color in places.items():
         assert tuple(back[at]) == ImageColor.getrgb(color)
 
@@ -147,7 +149,8 @@ def make(name):
 def test_every_widget_is_opaque_and_fits_a_notebook(name):
     widget = make(name)
     image = image_of(widget)
-    assert image.mode == "RGB" and image.width <= 760 and image.height <= 480
+    assert image.width <= 2 * 760 and image.height <= 2 * 480
+    assert int(widget.image.width) == image.width // 2
     edge = np.concatenate([np.asarray(image)[[0, -1]].reshape(-1, 3),
                            np.asarray(image)[:, [0, -1]].reshape(-1, 3)])  # fmt: skip
     assert (edge == edge[0]).all()  # a closed border: nothing is drawn over it

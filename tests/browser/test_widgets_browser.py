@@ -123,7 +123,8 @@ def test_pictures_are_there_before_any_click_and_sharp(page):
         shown = Shown(page, k)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
-        assert size == [pixels.shape[1], pixels.shape[0]] and size[0] > 600  # one to one
+        assert size == [pixels.shape[1] // 2, pixels.shape[0] // 2] and size[0] > 600  # two to one
+        assert shown.image.get_attribute("alt").endswith(".")
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
     assert page.get_by_text("Error displaying widget").count() == 0
 
@@ -206,9 +207,12 @@ def test_the_cockpit_obeys(page):
     root.get_by_text("dream console", exact=True).click()
     console = Shown(page, 8)
     console.image = root.locator("img:visible")
+    console.image.wait_for()
+    assert console.image.get_attribute("alt").startswith("Dream console:")
     assert console.changes(root.get_by_role("button", name="step", exact=True).click)
     root.get_by_text("training", exact=True).click()
     assert root.locator("img:visible").count() == 1
+    assert root.locator("img:visible").get_attribute("alt").startswith("Cockpit:")
     root.get_by_role("button", name="refresh all", exact=True).click()
     root.get_by_text("dream console", exact=True).click()
     assert root.locator("img:visible").count() == 1

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from wmlib.errors import BadInput
-from wmlib.figures.base import AMBER, INK, PAPER, SLATE, font
+from wmlib.figures.base import AMBER, INK, PAPER, SCALE, SLATE, font
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,26 +38,28 @@ def film_strip(
     side: int = 96,
     every: int = 1,
 ) -> Image.Image:
-    """Frames in rows, one film per row. rows: (T, H, W, C) each.
+    """Frames in rows, one film per row, for a `Picture`. rows: (T, H, W, C) each.
 
     `colors` frames a whole row, or one frame each if it is a sequence. `every` is the number of
-    steps from one frame to the next.
+    steps from one frame to the next. `side` is that of a frame, in pixels of the page.
     """
-    gap, top, written = 6, 22, font(12)
-    left = 20 + max(104, *(math.ceil(written.getlength(label)) for label in labels))
+    side, gap, top, rim = (n * SCALE for n in (side, 6, 22, 3))
+    written = font(12 * SCALE)
+    left = 20 * SCALE + max(104 * SCALE, *(math.ceil(written.getlength(word)) for word in labels))
     longest = max(len(row) for row in rows)
     size = (left + longest * (side + gap) + gap, top + len(rows) * (side + gap) + gap)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     for t in range(longest):
-        pen.text((left + t * (side + gap) + side // 2, 4), f"t = {t * every}", INK, written, "ma")
+        middle = left + t * (side + gap) + side // 2
+        pen.text((middle, 4 * SCALE), f"t = {t * every}", INK, written, "ma")
     for i, (row, label, color) in enumerate(zip(rows, labels, colors, strict=True)):
         y = top + i * (side + gap)
-        pen.text((8, y + side // 2), label, INK, written, "lm")
+        pen.text((8 * SCALE, y + side // 2), label, INK, written, "lm")
         for t, frame in enumerate(row):
             x = left + t * (side + gap)
             edge = color if isinstance(color, str) else color[t]
-            pen.rectangle((x - 3, y - 3, x + side + 2, y + side + 2), fill=edge)
+            pen.rectangle((x - rim, y - rim, x + side + rim - 1, y + side + rim - 1), fill=edge)
             sheet.paste(picture(frame, side), (x, y))
     return sheet
 

@@ -1,6 +1,6 @@
 """A page of boxes, circles and arrows, on which the diagrams of the course are drawn.
 
-Coordinates are in units from the lower left corner; one unit is `scale` pixels.
+Coordinates are in units from the lower left corner; one unit is a pixel of the page.
 """
 
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from wmlib.figures.base import INK, PAPER, Picture
+from wmlib.figures.base import FAINT, INK, PAPER, SCALE, SOFT, Picture
 
 if TYPE_CHECKING:
     from matplotlib.path import Path as Curve
 
 __all__ = ["Point", "Sheet", "default_look"]
 
-LINE, MUTED = "#64748B", "#94A3B8"  # words and lines that stay in the background
-SLATE_TINT, AMBER_TINT = "#F1F5F9", "#FEF6E0"
-AMBER_SOFT, AMBER_LINE = "#E9BC5E", "#9A6A00"
+LINE, MUTED = SOFT, FAINT  # words and lines that stay in the background
+SLATE_TINT, AMBER_TINT = "#F1F5F9", "#FFFBF0"
+AMBER_SOFT, AMBER_LINE = "#B98A2B", "#9A6A00"
 Point = tuple[float, float]
 
 
 class Sheet:
     """A blank page."""
 
-    def __init__(self, width: int, height: int, scale: float = 1):
+    def __init__(self, width: int, height: int):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         size = (width / 100, height / 100)
-        self.figure = Figure(figsize=size, dpi=100 * scale, facecolor=PAPER)
+        self.figure = Figure(figsize=size, dpi=100 * SCALE, facecolor=PAPER)
         self.canvas = FigureCanvasAgg(self.figure)
         self.ax = self.figure.add_axes((0, 0, 1, 1))
         self.ax.set(xlim=(0, width), ylim=(0, height))

@@ -64,7 +64,7 @@ class _Training:
     LEFT, RIGHT, LOW, TALL = (14, 706), (722, 1312), 14, 598
 
     def __init__(self):
-        self.sheet = Sheet(1326, 626, scale=1.5)
+        self.sheet = Sheet(1326, 626)
 
     def block(
         self,

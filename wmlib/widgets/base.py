@@ -6,25 +6,26 @@ and wherever outputs are compared, it is one constant sentence.
 """
 
 import html
-import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
 import numpy as np
 from PIL import Image, ImageDraw
 
-from wmlib.figures import INK, PAPER, picture
-from wmlib.figures.base import font
+from wmlib.figures import INK, PAPER, SOFT, picture
+from wmlib.figures.base import SCALE, bundle, font, png
 
-__all__ = ["Sheet", "Widget", "png"]
+__all__ = ["Sheet", "Widget"]
 
-SOFT, LINE, TINT = "#64748B", "#CBD5E1", "#F1F5F9"  # labels, rules, ground of the numbers
+LINE, TINT = "#CBD5E1", "#F8FAFC"  # rules, ground of the numbers
 ALERT = "#C2410C"
+Point = tuple[float, float]
 BUTTONS = ("◀ left", "stay", "right ▶")  # actions 0, 1, 2 of Curtain
 # What every widget brings to the page. Once on screen, it keeps plain keys that are typed at it
 # from the notebook, where they would add, move and delete cells. Controls get their keys first;
-# Ctrl+S and the like pass. A widget that has lost its kernel says so, once.
+# Ctrl+S and the like pass. Pictures, whenever they appear, get the sentence of their widget as
+# alternative text, for which ipywidgets has no trait. A widget that has lost its kernel says so.
 ON_PAGE = """<style>
 @keyframes wmlib-shown { from { opacity: 0 } }
 .wmlib-widget.jupyter-widgets-disconnected::before {
@@ -37,23 +38,26 @@ ON_PAGE = """<style>
   content: "Busy: the controls work again when the running cell has finished.";
 }
 .wmlib-busy .wmlib-busy::after { display: none }
+.wmlib-widget img { animation: wmlib-shown 1ms }
+.wmlib-widget :focus-visible { outline: 2px solid var(--jp-ui-font-color1, #1E293B) }
 </style>
-<i style="animation: wmlib-shown 1ms" onanimationstart="this.closest('.wmlib-widget').onkeydown =
-  event => event.ctrlKey || event.metaKey || event.altKey || event.stopPropagation()"></i>"""
-
-
-def png(image: Image.Image) -> bytes:
-    """Picture -> PNG file; fast rather than small."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+<i style="animation: wmlib-shown 1ms" data-alt="ALT" onanimationstart="
+  const root = this.closest('.wmlib-widget'), alt = this.dataset.alt;
+  root.onkeydown = event => event.ctrlKey || event.metaKey || event.altKey ||
+    event.stopPropagation();
+  root.onanimationstart = () => root.querySelectorAll('img').forEach(image => {
+    if (image.closest('.wmlib-widget') === root) image.alt = alt; });
+  root.onanimationstart()"></i>"""
 
 
 class Sheet:
-    """Opaque paper with a thin border, the same in a light and a dark theme, to draw on."""
+    """Opaque paper with a thin border, the same in a light and a dark theme, to draw on.
+
+    All places and sizes are in pixels of the page; `image` has `SCALE` pixels for each of them.
+    """
 
     def __init__(self, width: int, height: int):
-        self.image = Image.new("RGB", (width, height), PAPER)
+        self.image = Image.new("RGB", (SCALE * width, SCALE * height), PAPER)
         self.pen = ImageDraw.Draw(self.image)
         self.box(0, 0, width, height, None, LINE)
 
@@ -61,26 +65,52 @@ class Sheet:
         self, x: float, y: float, width: float, height: float, fill: str | None, edge: str = ""
     ) -> None:
         """Rectangle of whole pixels, upper left corner at (x, y); an empty one is skipped."""
-        x, y, right, low = round(x), round(y), round(x + width) - 1, round(y + height) - 1
-        if right >= x and low >= y:
-            self.pen.rectangle((x, y, right, low), fill, edge or None)
+        (left, top), (right, low) = scaled((x, y)), scaled((x + width, y + height))
+        if right > left and low > top:
+            self.pen.rectangle((left, top, right - 1, low - 1), fill, edge or None, SCALE)
+
+    def line(self, points: Sequence[Point], color: str, width: float = 1) -> None:
+        """A line through the points."""
+        self.pen.line([scaled(point) for point in points], color, round(SCALE * width), "curve")
+
+    def disc(
+        self, x: float, y: float, radius: float, fill: str, edge: str = "", width: int = 1
+    ) -> None:
+        """A disc around (x, y), with an edge if it has a colour."""
+        ends = (*scaled((x - radius, y - radius)), *scaled((x + radius, y + radius)))
+        self.pen.ellipse(ends, fill, edge or None, SCALE * width)
+
+    def polygon(self, points: Sequence[Point], fill: str) -> None:
+        """A filled polygon."""
+        self.pen.polygon([scaled(point) for point in points], fill)
 
     def text(
         self, x: float, y: float, words: str, color: str = INK, size: int = 13, bold: bool = False,
         anchor: str = "ls",
     ) -> None:  # fmt: skip
         """Words with their base line at y, from x on; anchors as in Pillow ("ms" is centred)."""
-        self.pen.text((round(x), round(y)), words, color, font(size, bold), anchor)
+        self.pen.text(scaled((x, y)), words, color, font(SCALE * size, bold), anchor)
 
     def fact(self, x: float, y: float, label: str, number: str, color: str = INK) -> None:
         """A soft label with a large number below it."""
         self.text(x, y, label, SOFT)
         self.text(x, y + 24, number, color, 18, bold=True)
 
-    def frame(self, x: int, y: int, frame: np.ndarray, side: int, edge: str, rim: int = 3) -> None:
+    def paste(self, x: float, y: float, image: Image.Image) -> None:
+        """A picture of `SCALE` pixels per pixel of the page, upper left corner at (x, y)."""
+        self.image.paste(image, scaled((x, y)))
+
+    def frame(
+        self, x: float, y: float, frame: np.ndarray, side: int, edge: str, rim: int = 3
+    ) -> None:
         """An image observation, enlarged without blur to `side` pixels, inside a coloured rim."""
         self.box(x - rim, y - rim, side + 2 * rim, side + 2 * rim, edge)
-        self.image.paste(picture(frame, side), (x, y))
+        self.paste(x, y, picture(frame, SCALE * side))
+
+
+def scaled(point: Point) -> tuple[int, int]:
+    """A point of the page -> the nearest pixel of the picture."""
+    return round(SCALE * point[0]), round(SCALE * point[1])
 
 
 class Widget:
@@ -108,13 +138,14 @@ class Widget:
         self.message = ipywidgets.HTML()
         bars = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
         self.players = [c for row in rows for c in row if isinstance(c, ipywidgets.Play)]
-        self.view = framed([*bars, self.image, self.message])
+        self.view = framed([*bars, self.image, self.message], self.alt)
         self.show(result)
 
     def show(self, result: Any) -> None:
         """Keep a result and push its picture."""
         picture = self.draw(result)
         self.result, self.image.value = result, png(picture)
+        self.image.width = str(picture.width // SCALE)
 
     def on(self, control: ipywidgets.Widget, callback: Callable[[Any], Any]) -> None:
         """Call back with the new value of a control (None for a button) and show what returns."""
@@ -156,23 +187,26 @@ class Widget:
 
         A play button that is on screen twice would stop itself.
         """
-        left, self.view = self.view, framed(self.view.children[:-1])
+        left, self.view = self.view, framed(self.view.children[:-1], self.alt)
         note = ipywidgets.HTML("The controls are where this widget was shown last.")
         left.children = (self.image, note, left.children[-1])
         left.remove_class("wmlib-busy")
         self.hold(self.busy)
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self.displayed:
             self.move()
         self.displayed = True
         live = self.view._repr_mimebundle_() or {}
-        return {**live, "image/png": bytes(self.image.value), "text/plain": self.alt}
+        still, look = bundle(bytes(self.image.value), int(self.image.width), self.alt)
+        return {**live, **still}, look
 
 
-def framed(parts: list[ipywidgets.Widget]) -> ipywidgets.VBox:
-    """Stack the parts of a widget and what it brings to the page."""
-    page = ipywidgets.HTML(ON_PAGE, layout={"height": "0", "margin": "0"})
+def framed(parts: Sequence[ipywidgets.Widget], alt: str = "") -> ipywidgets.VBox:
+    """Stack the parts of a widget and what it brings to the page; `alt` describes its picture."""
+    page = ipywidgets.HTML(
+        ON_PAGE.replace("ALT", html.escape(alt)), layout={"height": "0", "margin": "0"}
+    )
     view = ipywidgets.VBox([*parts, page], layout={"align_items": "flex-start"})
     return view.add_class("wmlib-widget")
 

@@ -13,11 +13,11 @@ from wmlib.agent import Dreamer
 from wmlib.envs.curtain import Rules
 from wmlib.envs.make import is_image, make_env
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
+from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.rssm import State
 from wmlib.runtime import autocast
 from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import ALERT, SOFT, TINT, Sheet, Widget, button
+from wmlib.widgets.base import ALERT, TINT, Sheet, Widget, button
 from wmlib.widgets.dream_session import CURTAIN, judge
 
 __all__ = ["BlindfoldPlayer", "BlindfoldResult"]

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
+from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.hospital import CHARTS
-from wmlib.widgets.base import ALERT, LINE, SOFT, TINT, Sheet, Widget, button
+from wmlib.widgets.base import ALERT, LINE, TINT, Sheet, Widget, button
 
 __all__ = ["CaseResult", "CaseSheet"]
 
@@ -95,8 +95,8 @@ def draw(r: CaseResult) -> Image.Image:
         places = [(x - low) / reach * width + begin for x in (*r.usual[name], r.charts[name])]
         sheet.box(begin, y - 5, width, 1, LINE)
         for x in places[:-1]:
-            sheet.pen.ellipse((x - 4, y - 14, x + 4, y - 6), SLATE)
-        sheet.pen.ellipse((places[-1] - 5, y - 4, places[-1] + 5, y + 6), AMBER, INK)
+            sheet.disc(x, y - 10, 4, SLATE)
+        sheet.disc(places[-1], y + 1, 5, AMBER, INK)
         sheet.text(begin + width + 62, y, f"{r.charts[name]:.2f}", bold=True, anchor="rs")
     sheet.box(468, 1, 251, 370, TINT)
     sheet.text(492, 36, f"case {r.case}", bold=True, size=18)

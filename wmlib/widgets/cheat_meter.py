@@ -15,8 +15,8 @@ from PIL import Image
 from wmlib.envs.curtain import Rules, make_rules
 from wmlib.envs.oracle import COST, NEXT, at_start, mix, optimal_return, sweep
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.figures import AMBER, INK, PAPER, SLATE, SOFT
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, signed
 
 __all__ = ["CheatMeter", "CheatResult", "heated", "soft_policy"]
 
@@ -137,15 +137,15 @@ def draw(r: CheatResult) -> Image.Image:
     lines = [(r.dream_curve, r.dream, AMBER, 1)]
     lines += [(r.real_curve, r.real, SLATE, 2)] if shown else []
     for curve, now, color, column in lines:
-        sheet.pen.line([place(t, v) for t, v in zip(r.taus, curve, strict=True)], color, 3)
+        sheet.line([place(t, v) for t, v in zip(r.taus, curve, strict=True)], color, 3)
         for dot in r.own:
             a, b = place(dot[0], dot[column])
-            sheet.pen.ellipse((a - 5, b - 5, a + 5, b + 5), "#FFFFFF", color, 2)
+            sheet.disc(a, b, 5, PAPER, color, 2)
         b = place(r.tau, now)[1]
-        sheet.pen.ellipse((x - 6, b - 6, x + 6, b + 6), color, INK)
+        sheet.disc(x, b, 6, color, INK)
     if shown:
         b = place(1, r.bet)[1]
-        sheet.pen.polygon([(x + 16, b - 6), (x + 16, b + 6), (x + 8, b)], INK)
+        sheet.polygon([(x + 16, b - 6), (x + 16, b + 6), (x + 8, b)], INK)
     notes = "dots: your own policies.  " * bool(r.own) + "dashed: the best in the world"
     sheet.text(24, 374, notes, SOFT, 12)
 

@@ -14,9 +14,9 @@ from wmlib.agent import Dreamer
 from wmlib.envs import oracle
 from wmlib.envs.curtain import Rules
 from wmlib.envs.make import is_image, make_env
-from wmlib.figures import AMBER, INK, SLATE
+from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.trainer import Trainer
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget, button, framed, signed
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, framed, signed
 from wmlib.widgets.blindfold import BlindfoldPlayer, BlindfoldResult
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.dream_session import CURTAIN
@@ -87,14 +87,14 @@ class Plot:
         keep = np.isfinite(x) & np.isfinite(y)
         points = [self.spot(*point) for point in zip(x[keep], y[keep], strict=True)]
         if len(points) > 1:
-            self.sheet.pen.line(points, color, width, joint="curve")
+            self.sheet.line(points, color, width)
 
     def dots(self, x: np.ndarray, y: np.ndarray, color: str) -> None:
         """A disc at each finite point."""
         for point in zip(x, y, strict=True):
             if np.isfinite(point).all():
                 across, down = self.spot(*point)
-                self.sheet.pen.ellipse((across - 3, down - 3, across + 3, down + 3), color)
+                self.sheet.disc(across, down, 3, color)
 
     def level(self, y: float, words: str, dashed: bool = True, at_right: bool = False) -> None:
         """A horizontal line with its name on it; that of a solid line stands left of the plot."""
@@ -232,7 +232,7 @@ class Cockpit(Widget):
             [learning, *(widget.view for widget in self.tabs.values())],
             titles=["training", *self.tabs],
         )
-        self.view = framed([self.tab, ipywidgets.HBox([self.now, self.message])])
+        self.view = framed([self.tab, ipywidgets.HBox([self.now, self.message])], self.alt)
         self.on(self.now, lambda _: self.refresh())
 
     def evaluate(self) -> CockpitResult:

@@ -13,11 +13,11 @@ from torch import Tensor
 from wmlib.agent import Dreamer
 from wmlib.envs.make import is_image, make_env
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
+from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.rssm import State
 from wmlib.runtime import autocast
 from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import BUTTONS, LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.base import BUTTONS, LINE, TINT, Sheet, Widget, button, signed
 from wmlib.widgets.dream_session import CURTAIN
 
 __all__ = ["CounterfactualTree", "TreeResult"]
@@ -137,9 +137,9 @@ def draw(r: TreeResult) -> Image.Image:
     for level in range(1, depth + 1):
         for i, x in enumerate(centres[level]):
             parent, promise = centres[level - 1][i // branches], float(r.promises[level][i])
-            ends = (parent, tops[level - 1] + SIDES[level - 1] + 26, x, tops[level] - 4)
+            ends = (parent, tops[level - 1] + SIDES[level - 1] + 26), (x, tops[level] - 4)
             thick = max(1, round(9 * float(r.probs[level][i])))
-            sheet.pen.line(ends, shade(promise), thick)
+            sheet.line(ends, shade(promise), thick)
     for level, (frames, top) in enumerate(zip(r.frames, tops, strict=True)):
         side = SIDES[level]
         for i, x in enumerate(centres[level]):

@@ -9,8 +9,8 @@ from PIL import Image
 
 from wmlib.agent import Dreamer
 from wmlib.envs.make import make_env
-from wmlib.figures import AMBER, INK, SLATE
-from wmlib.widgets.base import ALERT, BUTTONS, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.widgets.base import ALERT, BUTTONS, TINT, Sheet, Widget, button, signed
 from wmlib.widgets.dream_session import CURTAIN, ConsoleResult, Session, compute
 
 __all__ = ["DreamConsole"]

@@ -13,8 +13,8 @@ from PIL import Image
 from wmlib.envs import oracle
 from wmlib.envs.curtain import State, draw_frames, make_rules
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE
-from wmlib.widgets.base import ALERT, LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import INK, SLATE, SOFT
+from wmlib.widgets.base import ALERT, LINE, TINT, Sheet, Widget
 
 __all__ = ["KLSeismograph", "SeismographResult"]
 

@@ -12,10 +12,10 @@ from wmlib.agent import Dreamer
 from wmlib.envs.curtain import START_LANES
 from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
+from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.rssm import State
 from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["LatentMixer", "MixResult", "Probes", "fit_probes", "watch"]
 

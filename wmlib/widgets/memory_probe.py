@@ -11,8 +11,8 @@ from torch import Tensor
 
 from wmlib.distributions import bernoulli_nats
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
-from wmlib.widgets.base import ALERT, LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.widgets.base import ALERT, LINE, TINT, Sheet, Widget
 
 __all__ = ["MemoryProbe", "ProbeResult"]
 

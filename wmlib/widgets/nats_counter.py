@@ -11,8 +11,8 @@ from PIL import Image
 
 from wmlib.agent import Dreamer
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import INK, SLATE, SOFT
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["NatsCounter", "NatsEntry", "NatsResult", "model_entry"]
 

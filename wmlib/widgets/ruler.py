@@ -9,8 +9,8 @@ from PIL import Image
 
 from wmlib.distributions import symexp, symexp_bins, symlog, twohot, twohot_mean
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["CreditResult", "CreditRuler", "Ruler", "RulerResult"]
 
@@ -89,7 +89,7 @@ def draw(r: RulerResult) -> Image.Image:
     for k, (label, value, color) in enumerate(marks):
         y = floor + 46 + 24 * k
         x = place(max(-1000, min(1000, value)), left, width)
-        sheet.pen.polygon([(x - 5, y + 8), (x + 5, y + 8), (x, y - 2)], color)
+        sheet.polygon([(x - 5, y + 8), (x + 5, y + 8), (x, y - 2)], color)
         side, at = ("rs", x - 12) if x > left + width / 2 else ("ls", x + 12)
         sheet.text(at, y + 8, label, color, 12, anchor=side)
     sheet.box(478, 1, 241, 298, TINT)

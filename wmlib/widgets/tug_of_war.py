@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["TugOfWar", "TugResult"]
 
@@ -123,7 +123,7 @@ def arrow(sheet: Sheet, x: float, begin: float, end: float, sign: int) -> None:
     """A vertical arrow from one height to another; sign 1 points up."""
     head = min(5.0, abs(end - begin))
     sheet.box(x - 1, min(begin, end), 2, abs(end - begin), INK)
-    sheet.pen.polygon([(x - 5, end + sign * head), (x + 5, end + sign * head), (x, end)], INK)
+    sheet.polygon([(x - 5, end + sign * head), (x + 5, end + sign * head), (x, end)], INK)
 
 
 def numbers(sheet: Sheet, r: TugResult, x: int, y: int) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE
-from wmlib.widgets.base import LINE, SOFT, TINT, Sheet, Widget
+from wmlib.figures import INK, SLATE, SOFT
+from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["Waterline", "WaterResult"]
 

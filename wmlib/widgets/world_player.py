@@ -12,8 +12,9 @@ import wmlib.envs  # noqa: F401 (registers the world)
 from wmlib.envs.curtain import LANES, Rules
 from wmlib.envs.oracle import belief, entropy_per_step, optimal_action, value
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE
-from wmlib.widgets.base import BUTTONS, LINE, SOFT, TINT, Sheet, Widget, button, signed
+from wmlib.figures import INK, SLATE, SOFT, picture
+from wmlib.figures.base import SCALE
+from wmlib.widgets.base import BUTTONS, LINE, TINT, Sheet, Widget, button, signed
 
 __all__ = ["PlayerResult", "WorldPlayer"]
 
@@ -94,7 +95,7 @@ def draw(r: PlayerResult) -> Image.Image:
     left, middle, right, top, floor = 24, 252, 488, 44, 356
     sheet.text(left, 30, "the world" + ", curtain lifted" * r.peek, bold=True)
     sheet.box(left - 3, top - 3, side + 6, side + 6, SLATE)
-    sheet.image.paste(Image.fromarray(r.painted), (left, top))
+    sheet.paste(left, top, picture(r.painted, SCALE * side))
     sheet.text(middle, 30, "what an agent sees", bold=True)
     sheet.frame(middle, top, r.seen, side, SLATE)
 
