@@ -95,8 +95,20 @@ def test_controls_are_obeyed_and_a_closed_case_stays_closed(lines):
     sheet.chart.value = "reset"
     sheet.order.click()
     assert sheet.result.score == 85 and sheet.result.spent == 15
-    sheet.case.value = "B"
+    sheet.next.click()
     assert sheet.result.case == "B" and not sheet.result.charts
+    assert sheet.result.closed == (85,) and sheet.result.cases == 7
     sheet.name.value = admit(lines)["B"]["patient"]
     sheet.tell.click()
-    assert sheet.total == 185 and sheet.failure is None
+    assert sheet.total == 185 == sum(sheet.result.closed) and sheet.failure is None
+    sheet.case.value = "G"
+    sheet.next.click()  # A and B have their diagnosis
+    assert sheet.result.case == "C"
+
+
+def test_the_next_case_after_the_last_diagnosis_is_the_next_letter(lines):
+    sheet = CaseSheet(lines)
+    for _ in range(7):
+        sheet.tell.click()
+        sheet.next.click()
+    assert len(sheet.result.closed) == 7 and sheet.result.case == "A" and sheet.failure is None

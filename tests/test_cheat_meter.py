@@ -101,7 +101,7 @@ def test_bets_are_kept_and_hidden_again():
     widget.button.click()
     assert len(widget.result.bets) == 2 and widget.failure is None
     widget.p.value = 0.6
-    assert widget.result.own and widget.result.bet is None
+    assert widget.result.own and widget.result.bet == 0.5  # what was shown once stays shown
     widget.tau.value, widget.entropy.value = 1.0, 0.1
     assert widget.result.entropy == pytest.approx(0.1) and widget.failure is None
 
@@ -109,3 +109,26 @@ def test_bets_are_kept_and_hidden_again():
 def test_a_first_bet_may_be_given():
     widget = CheatMeter(tau=0.1, bet=0.5)
     assert widget.result.bet == 0.5 and len(widget.result.bets) == 1
+    widget.guess.value = 0.7  # also by a front end that rounds to its steps
+    assert widget.result.bet == 0.5 and len(widget.result.bets) == 1
+
+
+@pytest.mark.parametrize("tau", [0.1, 0.25, 0.123])
+def test_the_slider_stands_exactly_at_the_temperature_given(tau):
+    widget = CheatMeter(tau=tau)
+    assert widget.tau.value == widget.result.tau == tau
+    assert list(widget.tau.options) == sorted(widget.tau.options)
+
+
+def test_the_mark_follows_the_slider_until_the_bet_is_placed():
+    widget = CheatMeter()
+    pictures = {widget.image.value}
+    for bet in (-0.2, 0.4):
+        widget.guess.value = bet
+        assert widget.result.mark == bet and widget.result.bet is None
+        pictures.add(widget.image.value)
+    assert len(pictures) == 3
+    widget.button.click()
+    before = widget.image.value
+    widget.guess.value = 0.9
+    assert widget.result.bet == 0.4 and widget.image.value == before

@@ -9,7 +9,7 @@ from wmlib.checks.dreams import ball_lanes, paddle_lanes
 from wmlib.errors import BadInput
 from wmlib.rssm import State
 from wmlib.widgets import CounterfactualTree
-from wmlib.widgets.counterfactual_tree import draw, shade, step
+from wmlib.widgets.counterfactual_tree import draw, shade, short, step
 
 compute = CounterfactualTree.compute
 
@@ -122,9 +122,15 @@ def test_bad_input_is_told(agent, rows):
 
 
 def test_colours_are_symmetric_and_clear():
-    assert shade(0) == "#CBD5E1" and shade(-1) == shade(-5) != shade(1) == shade(3)
+    assert shade(0) == "#7F8DA3" and shade(-1) == shade(-5) != shade(1) == shade(3)
     reds = [int(shade(x)[1:3], 16) for x in np.linspace(0, 1, 9)]
     assert reds == sorted(reds, reverse=True)
+
+
+def test_small_leaves_have_short_numbers():
+    assert [short(x) for x in (0.83, -0.05, 0.0, -1.04, 0.999)] == [
+        "+.83", "−.05", ".00", "−1.0", "+1.0"
+    ]  # fmt: skip
 
 
 def test_controls_are_obeyed(agent):

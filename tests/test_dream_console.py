@@ -206,15 +206,18 @@ def test_only_worlds_of_images_are_shown():
 # ---------------------------------------------------------------- the widget
 
 
-def test_a_finished_episode_is_shown_before_any_click(agent):
+def test_a_running_episode_is_shown_before_any_click_and_goes_on(agent):
     widget = DreamConsole(agent, seed=4)
-    assert flat(widget.result) == flat(compute(agent, seed=4))
-    assert widget.image.value
+    assert flat(widget.result) == flat(compute(agent, (None,) * 5, seed=4))
+    assert not widget.result.over and any(widget.result.closed) and widget.image.value
+    widget.buttons[0].click()
+    assert widget.result.t == 6 and widget.result.actions[-1] == 0
 
 
 def test_steps_follow_compute_and_episodes_follow_each_other(agent):
     widget = DreamConsole(agent, seed=4)
-    widget.once.click()
+    for _ in range(3):
+        widget.once.click()
     assert widget.result.episode == 1 and widget.result.t == 0
     for action in (0, 2, 1, 1, 0, 0, 1):
         widget.buttons[action].click()
@@ -231,7 +234,7 @@ def test_steps_follow_compute_and_episodes_follow_each_other(agent):
 
 
 def test_play_holds_the_end_then_goes_on_and_takes_wishes(agent):
-    widget = DreamConsole(agent)
+    widget = DreamConsole(agent, played=7)
     ticks = iter(range(1, 100))
     count = 0
     while widget.result.over:
@@ -260,7 +263,7 @@ def test_temperature_reaches_the_dream(agent):
 
 
 def test_a_failing_agent_is_told_in_the_widget(agent):
-    widget = DreamConsole(agent)
+    widget = DreamConsole(agent, played=7)
     widget.session.env.close()
     widget.session.env = None
     widget.once.click()

@@ -52,6 +52,14 @@ def test_a_cell_of_the_grid_is_its_row_and_column(mixer):
             np.testing.assert_allclose(r.grid[i, j], own, atol=1e-5)
 
 
+def test_the_first_picture_is_sharp_and_mixes_the_lane_of_one_with_the_coin_of_the_other(mixer):
+    grid = mixer.result.grid
+    assert mixer.result.t == 4 and mixer.result.chosen == (0, 1)
+    assert (grid * (1 - grid)).sum((-3, -2, -1)).max() < 1
+    ball = grid[0, 1, 8:10, :, 0].reshape(2, 8, 2).mean((0, 2)).argmax()
+    assert ball == mixer.lanes[0] + 2
+
+
 def test_the_lane_behind_the_curtain_is_in_h(mixer):
     assert (mixer.probes.accuracy_h[1:] > 0.95).all()
     assert mixer.probes.accuracy_h[0] < 0.4  # nothing seen before the first frame
@@ -65,6 +73,7 @@ def test_without_h_nothing_is_read_from_it(mixer):
     a, b = (mixed(mixer, 3, zero_h=True, swap_h=swap) for swap in (False, True))
     np.testing.assert_allclose(a.read_h, b.read_h)
     assert a.read_h.max() < 0.6 and a.h_zeroed
+    assert abs(a.accuracy_h - 0.25) < 0.1 and a.accuracy_z == mixed(mixer, 3).accuracy_z
     np.testing.assert_allclose(a.grid[0], a.grid[1], atol=1e-5)  # rows are alike
 
 

@@ -59,8 +59,8 @@ def test_bars_are_as_tall_as_their_probabilities():
     image = np.asarray(draw(r))[::2, ::2].astype(int)
     slate = (abs(image - np.array([0x47, 0x55, 0x69])).sum(-1) == 0)[36:140]
     for k, p in enumerate(r.posterior):
-        column = slate[:, round(24 + (k + 0.5) * 400 / 6)]
-        assert abs(column.sum() - 96 * p) <= 3.5  # the line of the start may hide some
+        column = slate[:, round(48 + (k + 0.5) * 384 / 6)]
+        assert abs(column.sum() - 92 * p) <= 3.5  # the line of the start may hide some
 
 
 def test_sliders_are_obeyed():

@@ -1,6 +1,7 @@
 """The world player: every number is the oracle's, and an episode follows the rules."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,14 +113,40 @@ def test_buttons_play_the_ball_and_drop_the_next():
         widget.buttons[action].click()
     assert flat(widget.result) == flat(compute(seed=5, actions=taken))
     ended = widget.result.caught
-    widget.buttons[0].click()
+    assert all(item.disabled for item in widget.buttons)  # no move gets lost
+    widget.next.click()
     assert flat(widget.result) == flat(compute(seed=6, earlier=(ended,)))
+    assert not any(item.disabled for item in widget.buttons)
     widget.peek.value = True
     assert widget.result.peek and widget.result.t == 0
     widget.buttons[1].click()
     widget.p.value = 0.9
     assert flat(widget.result) == flat(compute(0.9, 6, peek=True))
     assert widget.failure is None
+
+
+def test_a_ball_that_is_given_up_does_not_count():
+    widget = WorldPlayer(seed=5, actions=(1, 1))
+    widget.next.click()
+    assert flat(widget.result) == flat(compute(seed=6))
+
+
+def test_the_best_move_is_shown_on_request_only():
+    best = {compute(seed=1, actions=(1, 1, 1, 1, a)).best_action for a in range(3)}
+    assert len(best) > 1
+    widget, pictures = WorldPlayer(seed=1), []
+    for hint in (False, True):
+        widget.hint.value = hint
+        assert widget.result.hint == hint
+        pictures.append(
+            [
+                np.asarray(widget.draw(replace(widget.result, best_action=action)))
+                for action in range(3)
+            ]
+        )
+    (one, two, three), told = pictures
+    assert (one == two).all() and (two == three).all()
+    assert (told[0] != told[1]).any() and (told[1] != told[2]).any()
 
 
 def test_other_coins_fix_p():

@@ -14,6 +14,8 @@ import pytest
 from lab_server import lab_server
 from PIL import Image
 
+from wmlib.widgets.blindfold import LEFT, PITCH
+
 pytestmark = pytest.mark.browser
 
 CELLS = [
@@ -129,6 +131,11 @@ def test_pictures_are_there_before_any_click_and_sharp(page):
     assert page.get_by_text("Error displaying widget").count() == 0
 
 
+def test_no_description_is_cut_off(page):
+    cut = """labels => labels.filter(l => l.scrollWidth > l.clientWidth).map(l => l.innerText)"""
+    assert page.locator(".widget-label, .jupyter-button").evaluate_all(cut) == []
+
+
 def test_the_theme_is_the_one_asked_for(page, request):
     light = page.evaluate("document.body.dataset.jpThemeLight") == "true"
     assert light == ("light" in request.node.callspec.id)
@@ -152,7 +159,9 @@ def test_the_world_player_obeys(page):
     player = Shown(page, 1)
     assert player.changes(player.button("right ▶").click)
     assert player.changes(player.button("stay").click)
-    assert player.changes(player.root.locator("input[type=checkbox]").click)
+    for k in range(2):
+        assert player.changes(player.root.locator("input[type=checkbox]").nth(k).click)
+    assert player.changes(player.button("next ball").click)
     assert player.changes(lambda: player.nudge(0))
 
 
@@ -195,6 +204,10 @@ def test_the_blindfold_player_obeys(page):
     assert player.changes(lambda: player.nudge(0))  # eyes close later
     eyes = player.root.locator(".widget-toggle-button")
     assert eyes.count() == 8 and eyes.first.is_disabled()
+    left = player.image.bounding_box()["x"]
+    for k, box in enumerate(eye.bounding_box() for eye in eyes.all()):
+        frame = left + LEFT + PITCH * k + 40  # the middle of its frame
+        assert abs(box["x"] + box["width"] / 2 - frame) < 4
     assert player.changes(eyes.nth(2).click)
     assert player.changes(player.button("sample again").click)
     assert player.changes(player.button("next episode").click)
@@ -207,12 +220,11 @@ def test_the_cockpit_obeys(page):
     root.get_by_text("dream console", exact=True).click()
     console = Shown(page, 8)
     console.image = root.locator("img:visible")
-    console.image.wait_for()
-    assert console.image.get_attribute("alt").startswith("Dream console:")
+    root.locator("img[alt^='Dream console:']").wait_for()
     assert console.changes(root.get_by_role("button", name="step", exact=True).click)
     root.get_by_text("training", exact=True).click()
     assert root.locator("img:visible").count() == 1
-    assert root.locator("img:visible").get_attribute("alt").startswith("Cockpit:")
+    root.locator("img[alt^='Cockpit:']").wait_for()
     root.get_by_role("button", name="refresh all", exact=True).click()
     root.get_by_text("dream console", exact=True).click()
     assert root.locator("img:visible").count() == 1
@@ -253,6 +265,8 @@ def test_the_case_sheet_obeys(page):
     case = sheet.root.locator("select").nth(0)
     assert sheet.changes(lambda: case.select_option("C"))
     assert sheet.changes(sheet.button("diagnose").click)
+    assert sheet.changes(sheet.button("next case").click)
+    assert sheet.changes(lambda: case.select_option("C"))
     assert not sheet.changes(sheet.button("order").click, seconds=2)  # a closed case
 
 

@@ -96,6 +96,13 @@ class Sheet:
         self.text(x, y, label, SOFT)
         self.text(x, y + 24, number, color, 18, bold=True)
 
+    def scale(self, x: float, floor: float, width: float, tall: float) -> None:
+        """Rules at 0, 0.5 and 1 above `floor`, `tall` high at 1, with their numbers at the left."""
+        for share in (0, 0.5, 1):
+            y = floor - tall * share
+            self.box(x, y, width, 1, LINE)
+            self.text(x - 6, y + 4, f"{share:g}", SOFT, 11, anchor="rs")
+
     def paste(self, x: float, y: float, image: Image.Image) -> None:
         """A picture of `SCALE` pixels per pixel of the page, upper left corner at (x, y)."""
         self.image.paste(image, scaled((x, y)))

@@ -23,6 +23,7 @@ from wmlib.widgets.dream_session import CURTAIN, judge
 __all__ = ["BlindfoldPlayer", "BlindfoldResult"]
 
 FILM = 8  # frames at most
+LEFT, PITCH = 23, 85  # of the first frame, and from frame to frame; the eyes stand above them
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def compute(
 
 def draw(r: BlindfoldResult) -> Image.Image:
     """Three films, one above the other, and the verdict below."""
-    sheet, side, left, pitch = Sheet(720, 428), 80, 23, 85
+    sheet, side, left, pitch = Sheet(720, 428), 80, LEFT, PITCH
     rows = (
         (44, "the real world", r.real),
         (162, "posterior: eyes always open", r.seen),
@@ -145,7 +146,8 @@ class BlindfoldPlayer(Widget):
         self.eyes = [
             ipywidgets.ToggleButton(
                 t >= close_at, description=f"{t}", icon="eye-slash" if t >= close_at else "eye",
-                disabled=t == 0, layout={"width": "81px", "margin": "2px"},
+                disabled=t == 0,
+                layout={"width": f"{PITCH - 4}px", "margin": f"2px 2px 2px {2 if t else LEFT}px"},
                 tooltip=f"close or open the eyes at frame {t}",
             )
             for t in range(frames)

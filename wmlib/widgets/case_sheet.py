@@ -29,6 +29,8 @@ class CaseResult:
     diagnosis: str  # "" as long as there is none
     truth: str  # told after the diagnosis, "" before
     score: int | None  # None before the diagnosis
+    closed: tuple[int, ...]  # scores of all cases that have their diagnosis
+    cases: int  # how many there are
 
 
 def admit(lines: list[dict], seed: int = 0) -> dict[str, dict]:
@@ -44,12 +46,12 @@ def admit(lines: list[dict], seed: int = 0) -> dict[str, dict]:
 
 def compute(
     lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), diagnosis: str = "",
-    seed: int = 0,
+    seed: int = 0, others: tuple[int, ...] = (),
 ) -> CaseResult:  # fmt: skip
     """Open the sheet of a case. lines: stored runs of the experiment `hospital`.
 
     A right diagnosis scores 100 less the price of the charts, a wrong one nothing. Beside the case
-    stand the healthy runs of other seeds.
+    stand the healthy runs of other seeds. others: scores of the other cases that are closed.
 
     Raises:
         BadInput: an unknown case, chart or diagnosis.
@@ -63,19 +65,20 @@ def compute(
         for name in given:
             if name not in allowed:
                 raise BadInput(f"Unknown {what} '{name}'; allowed are {', '.join(allowed)}.")
-    others = [li for li in lines if li["patient"] == HEALTHY and li["seed"] != seed]
+    healthy = [li for li in lines if li["patient"] == HEALTHY and li["seed"] != seed]
     charts = [name for name in CHARTS if name in ordered]
 
     def span(rows: list[dict], name: str) -> tuple[float, float]:
         return min(row[name] for row in rows), max(row[name] for row in rows)
 
     truth, spent = cases[case]["patient"], sum(CHARTS[name][0] for name in charts)
+    score = (max(0, 100 - spent) if diagnosis == truth else 0) if diagnosis else None
     return CaseResult(
         case, {name: cases[case][name] for name in charts},
-        {name: tuple(sorted(row[name] for row in others)) for name in charts},
+        {name: tuple(sorted(row[name] for row in healthy)) for name in charts},
         {name: span(lines, name) for name in charts},
-        spent, diagnosis, truth if diagnosis else "",
-        (max(0, 100 - spent) if diagnosis == truth else 0) if diagnosis else None,
+        spent, diagnosis, truth if diagnosis else "", score,
+        others if score is None else (*others, score), len(cases),
     )  # fmt: skip
 
 
@@ -111,6 +114,7 @@ def draw(r: CaseResult) -> Image.Image:
         sheet.text(492, 228, "cheap ones first. A right", SOFT, 12)
         sheet.text(492, 246, "diagnosis is worth 100,", SOFT, 12)
         sheet.text(492, 264, "less what was spent.", SOFT, 12)
+    sheet.fact(492, 320, f"total, {len(r.closed)} of {r.cases} cases", str(sum(r.closed)))
     return sheet.image
 
 
@@ -131,7 +135,7 @@ class CaseSheet(Widget):
         self, lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), seed: int = 0
     ) -> None:
         self.lines, self.seed = lines, seed
-        self.ordered, self.given = {case: tuple(ordered)}, {}
+        self.ordered, self.given, self.scores = {case: tuple(ordered)}, {}, {}
         cases = admit(lines, seed)
         names = sorted({line["patient"] for line in cases.values()})
         look = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
@@ -139,26 +143,31 @@ class CaseSheet(Widget):
         self.chart = ipywidgets.Dropdown(options=list(CHARTS), description="chart", **look)
         self.name = ipywidgets.Dropdown(options=names, description="diagnosis", **look)
         self.order, self.tell = button("order", 100), button("diagnose", 100)
-        bars = [[self.case], [self.chart, self.order], [self.name, self.tell]]
+        self.next = button("next case", 100)
+        bars = [[self.case, self.next], [self.chart, self.order], [self.name, self.tell]]
         self.assemble(bars, self.evaluate())
         self.on(self.case, lambda _: self.evaluate())
+        self.on(self.next, lambda _: self.move_on())
         self.on(self.order, lambda _: self.buy())
         self.on(self.tell, lambda _: self.diagnose())
 
     @property
     def total(self) -> int:
         """Points of all cases that have their diagnosis."""
-        sheets = (
-            compute(self.lines, case, self.ordered.get(case, ()), name, self.seed)
-            for case, name in self.given.items()
-        )
-        return sum(sheet.score for sheet in sheets)
+        return sum(self.scores.values())
 
     def evaluate(self) -> CaseResult:
         """The sheet of the chosen case."""
         case = self.case.value
         ordered, given = self.ordered.get(case, ()), self.given.get(case, "")
-        return compute(self.lines, case, ordered, given, self.seed)
+        others = tuple(score for other, score in self.scores.items() if other != case)
+        return compute(self.lines, case, ordered, given, self.seed, others)
+
+    def move_on(self) -> None:
+        """Go to the next case without a diagnosis, or to the next one if all have theirs."""
+        names, at = list(self.case.options), self.case.index
+        after = names[at + 1 :] + names[:at]
+        self.case.value = next((name for name in after if name not in self.given), after[0])
 
     def buy(self) -> CaseResult | None:
         """Add the chosen chart, unless it is there or the case is closed."""
@@ -173,4 +182,6 @@ class CaseSheet(Widget):
         if self.case.value in self.given:
             return None
         self.given[self.case.value] = self.name.value
-        return self.evaluate()
+        result = self.evaluate()
+        self.scores[self.case.value] = result.score
+        return result

@@ -20,6 +20,7 @@ from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, signed
 
 __all__ = ["CheatMeter", "CheatResult", "heated", "soft_policy"]
 
+CHOICES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.4, 2.0)
 TAUS = tuple(np.round(np.geomspace(0.05, 2.0, 33), 4))  # of the curves
 LOW, HIGH = -0.5, 1.0  # ends of the scale of returns
 HIDDEN = "place a bet to see it"
@@ -41,6 +42,7 @@ class CheatResult:
     real_curve: np.ndarray  # (33,)
     own: tuple[tuple[float, float, float], ...]  # the reader's policies: tau, dream, real return
     bet: float | None  # on the real return; None: not placed yet
+    mark: float  # where the slider for the bet stands
     bets: tuple[tuple[float, float], ...]  # all bets placed: (bet, real return)
 
 
@@ -92,6 +94,7 @@ def compute(
     bet: float | None = None,
     own: Mapping[float, tuple[float, float]] | None = None,
     bets: tuple[tuple[float, float], ...] = (),
+    mark: float = 0.0,
 ) -> CheatResult:
     """The meter at one setting. own: tau -> (dream, real return) of policies to draw as dots.
 
@@ -107,7 +110,7 @@ def compute(
     dots = tuple((t, *pair) for t, pair in sorted((own or {}).items()))
     return CheatResult(
         tau, p, entropy, heated(world, tau).probs[0], dream, real, optimal_return(world),
-        np.array(TAUS), *curves(p, entropy), dots, bet, bets,
+        np.array(TAUS), *curves(p, entropy), dots, bet, mark, bets,
     )  # fmt: skip
 
 
@@ -143,11 +146,12 @@ def draw(r: CheatResult) -> Image.Image:
             sheet.disc(a, b, 5, PAPER, color, 2)
         b = place(r.tau, now)[1]
         sheet.disc(x, b, 6, color, INK)
-    if shown:
-        b = place(1, r.bet)[1]
-        sheet.polygon([(x + 16, b - 6), (x + 16, b + 6), (x + 8, b)], INK)
-    notes = "dots: your own policies.  " * bool(r.own) + "dashed: the best in the world"
-    sheet.text(24, 374, notes, SOFT, 12)
+    b = place(1, r.bet if shown else r.mark)[1]
+    side = -1 if x > 400 else 1
+    sheet.polygon([(x + 16 * side, b - 6), (x + 16 * side, b + 6), (x + 8 * side, b)], INK)
+    notes = "triangle: your bet.  dashed: best in the world"
+    notes += ".  rings: your policies" * bool(r.own)
+    sheet.text(24, 374, notes, SOFT, 11)
 
     sheet.box(464, 1, 255, 384, TINT)
     sheet.text(right, 30, "the coin, left", bold=True)
@@ -190,12 +194,11 @@ class CheatMeter(Widget):
         self, tau: float = 0.25, p: float = 0.6, entropy: float = 0.0, bet: float | None = None,
         own: Mapping[float, tuple[float, float]] | None = None, own_p: float = 0.6,
     ) -> None:  # fmt: skip
-        self.own, self.own_p, self.bets = dict(own or {}), own_p, ()
+        self.own, self.own_p, self.placed = dict(own or {}), own_p, {}
         look = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
-        self.tau = ipywidgets.FloatLogSlider(
-            tau, base=10, min=np.log10(TAUS[0]), max=np.log10(TAUS[-1]), step=0.05,
-            description="temperature", readout_format=".2f", **look,
-        )  # fmt: skip
+        self.tau = ipywidgets.SelectionSlider(
+            options=sorted({*CHOICES, tau}), value=tau, description="temperature", **look
+        )
         self.p, self.entropy, self.guess = (
             ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=name, **look)
             for value, low, high, step, name in (
@@ -206,19 +209,24 @@ class CheatMeter(Widget):
         self.button = button("bet")
         rows = [[self.tau, self.p], [self.entropy, self.guess, self.button]]
         self.assemble(rows, self.evaluate() if bet is None else self.bet())
-        for control in (self.tau, self.p, self.entropy):
+        for control in (self.tau, self.p, self.entropy, self.guess):
             self.on(control, lambda _: self.evaluate())
         self.on(self.button, lambda _: self.bet())
 
-    def evaluate(self, bet: float | None = None) -> CheatResult:
+    @property
+    def setting(self) -> tuple[float, float, float]:
+        """Temperature, coin and bonus, as the sliders have them."""
+        return self.tau.value, round(self.p.value, 4), round(self.entropy.value, 4)
+
+    def evaluate(self) -> CheatResult:
         """The result of the current controls; without a bet the real return stays hidden."""
-        p, entropy = round(self.p.value, 4), round(self.entropy.value, 4)
-        own = self.own if p == self.own_p else {}
-        return compute(self.tau.value, p, entropy, bet, own, self.bets)
+        (tau, p, entropy), bets = self.setting, tuple(self.placed.values())
+        bet, own = self.placed.get(self.setting, (None,))[0], self.own if p == self.own_p else {}
+        return compute(tau, p, entropy, bet, own, bets, self.guess.value)
 
     def bet(self) -> CheatResult | None:
         """Place the bet, once for each setting."""
-        if getattr(self, "result", None) is not None and self.result.bet is not None:
+        if self.setting in self.placed:
             return None
-        self.bets = (*self.bets, (self.guess.value, self.evaluate().real))
-        return self.evaluate(self.guess.value)
+        self.placed[self.setting] = round(self.guess.value, 4), self.evaluate().real
+        return self.evaluate()

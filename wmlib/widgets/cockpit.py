@@ -96,16 +96,19 @@ class Plot:
                 across, down = self.spot(*point)
                 self.sheet.disc(across, down, 3, color)
 
-    def level(self, y: float, words: str, dashed: bool = True, at_right: bool = False) -> None:
-        """A horizontal line with its name on it; that of a solid line stands left of the plot."""
+    def level(self, y: float, words: str, dashed: bool = True, low: bool = False) -> None:
+        """A horizontal line with its name on it, or at the lower edge, where no curve comes.
+
+        The name of a solid line stands left of the plot.
+        """
         left, down = self.spot(0, y)
         if dashed:
             for x in range(left, left + self.size[0], 8):
                 self.sheet.box(x, down, 4, 1, SOFT)
         else:
             self.sheet.box(left, down, self.size[0], 1, LINE)
-        if at_right:
-            self.sheet.text(left + self.size[0] - 4, down - 4, words, SOFT, 11, anchor="rs")
+        if low:
+            self.sheet.text(left + 4, self.at[1] + self.size[1] - 4, words, SOFT, 11)
         elif dashed:
             self.sheet.text(left + 4, down - 4, words, SOFT, 11)
         else:
@@ -118,10 +121,10 @@ def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
     seen = np.concatenate([h["score"], h["eval_return"], list(r.levels.values())])
     seen = seen[np.isfinite(seen)] if np.isfinite(seen).any() else np.zeros(1)
     low, high = float(seen.min()), float(seen.max())
-    room = 0.14 * (high - low)
-    plot = Plot(sheet, (24, 100), (324, 140), max(r.steps, 1), low - room / 2, high + room)
+    room = 0.16 * (high - low)
+    plot = Plot(sheet, (24, 100), (324, 140), max(r.steps, 1), low - room, high + room)
     for name, level in r.levels.items():
-        plot.level(level, name, at_right=level < low + room)  # curves begin low, at the left
+        plot.level(level, name, low=level < low + room)
     plot.line(h["steps"], h["score"], SLATE)
     plot.dots(h["steps"], h["eval_return"], INK)
     sheet.text(24, 90, "mean return", bold=True)

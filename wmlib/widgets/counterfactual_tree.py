@@ -24,7 +24,7 @@ __all__ = ["CounterfactualTree", "TreeResult"]
 
 FILM, DEEPEST = 8, 3  # frames of an episode at most, levels of the tree at most
 SIDES = (72, 72, 56, 24)  # pixels of a frame, by level
-BAD, NEUTRAL, GOOD = (178, 24, 43), (203, 213, 225), (33, 102, 172)  # promised -1, 0, 1
+BAD, NEUTRAL, GOOD = (178, 24, 43), (127, 141, 163), (33, 102, 172)  # promised -1, 0, 1
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def draw(r: TreeResult) -> Image.Image:
     tops = [34]
     for level in range(depth):
         tops.append(tops[-1] + SIDES[level] + 62)
-    low = tops[-1] + SIDES[depth] + (36 if SIDES[depth] > 24 else 20)
+    low = tops[-1] + SIDES[depth] + 36
     sheet = Sheet(720, low + 62)
     centres = [
         [left + width * (i + 0.5) / branches**level for i in range(branches**level)]
@@ -150,6 +150,8 @@ def draw(r: TreeResult) -> Image.Image:
             sheet.box(x - side / 2 - 2, top + side + 3, side + 4, 4, shade(promise))
             if side > 24:
                 sheet.text(x, top + side + 20, signed(promise), INK, 12, True, "ms")
+            else:
+                sheet.text(x, top + side + 19, short(promise), INK, 9, anchor="ms")
         if level == 1:
             for i, x in enumerate(centres[level]):
                 sheet.text(x - side / 2 - 10, top + side / 2 + 4, name(i), SOFT, 12, anchor="rs")
@@ -170,6 +172,12 @@ def draw(r: TreeResult) -> Image.Image:
     sheet.text(left, low + 44, f"Luck: {luck}. Temperature {r.temperature:.1f}.", SOFT, 12)
     sheet.text(708, low + 44, f"sample {r.sample + 1}", SOFT, 12, anchor="rs")
     return sheet.image
+
+
+def short(promise: float) -> str:
+    """A promise in at most four characters."""
+    words = signed(promise)
+    return words.replace("0.", ".") if abs(promise) < 0.995 else words[:4]
 
 
 def name(action: int) -> str:
@@ -203,7 +211,7 @@ class CounterfactualTree(Widget):
         last = rows["is_last"][0]
         stop = int(last.argmax()) + 1 if last.any() else FILM
         self.rows = {key: value[:, :stop] for key, value in rows.items()}
-        look = {"style": {"description_width": "80px"}, "layout": {"width": "290px"}}
+        look = {"style": {"description_width": "90px"}, "layout": {"width": "300px"}}
         self.root = ipywidgets.IntSlider(root, min=0, max=stop - 2, description="frame", **look)
         self.depth = ipywidgets.IntSlider(depth, min=1, max=DEEPEST, description="depth", **look)
         self.temperature = ipywidgets.FloatSlider(

@@ -49,7 +49,7 @@ def draw(r: ConsoleResult) -> Image.Image:
         sheet.text(right + 18, y, label, SOFT)
         sheet.text(right, y + 24, signed(score), size=18, bold=True)
     word = "no oracle" if r.verdict == "unknown" else r.verdict
-    place = "error or luck?" if r.parted is None else f"they part at frame {r.parted}"
+    place = "error or luck?" if r.parted is None else f"they parted at frame {r.parted}"
     sheet.fact(right, 180, place, word, ALERT if r.verdict == "error" else INK)
     for k, line in enumerate(textwrap.wrap(r.reason, 33)):
         sheet.text(right, 226 + 17 * k, line, SOFT, 12)
@@ -60,7 +60,7 @@ def draw(r: ConsoleResult) -> Image.Image:
     sheet.text(right, 350, f"temperature {r.temperature:.1f}", SOFT)
     if r.over:
         sheet.text(right, 382, "The episode is over.", bold=True)
-        sheet.text(right, 402, "Any button starts the next.", SOFT)
+        sheet.text(right, 402, "Step or a move starts the next.", SOFT)
     return sheet.image
 
 
@@ -69,7 +69,7 @@ class DreamConsole(Widget):
 
     agent: a trained agent for `env_id`, a world of images with discrete actions. seed: of the first
     episode. eyes_open: frames the model sees after a reset. horizon: frames it then dreams. world:
-    further settings for `make_env`. The first episode is played by the agent before any click.
+    further settings for `make_env`. played: actions the agent has taken before any click.
     """
 
     alt = (
@@ -80,8 +80,9 @@ class DreamConsole(Widget):
 
     def __init__(
         self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, eyes_open: int = 4,
-        horizon: int = 15, temperature: float = 1.0, **world: Any,
+        horizon: int = 15, temperature: float = 1.0, played: int = 5, **world: Any,
     ) -> None:  # fmt: skip
+        self.played = played
         self.session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
         count = int(self.session.env.single_action_space.n)
         names = {2: ("◀ left", "right ▶"), 3: BUTTONS}.get(count, [str(k) for k in range(count)])
@@ -105,14 +106,14 @@ class DreamConsole(Widget):
         self.on(self.play, self.tick)
 
     def episode(self) -> ConsoleResult:
-        """The next episode, played by the agent to its end, or to that of the first dream."""
+        """The next episode, begun by the agent."""
         result = self.session.reset(self.heat.value)
-        while not result.over and result.t + 1 < self.session.eyes_open + self.session.horizon:
+        while not result.over and result.t < self.played:
             result = self.session.step(None, self.heat.value)
         return result
 
     def refresh(self) -> None:
-        """The agent has learnt something: it plays the episode on screen once more."""
+        """The agent has learnt something: it begins the episode on screen once more."""
         self.session.episode, self.session.scores = self.session.episode - 1, ()
         self.show(self.episode())
 

@@ -115,13 +115,14 @@ class KLSeismograph(Widget):
         self.p, self.free = (
             ipywidgets.ToggleButtons(
                 options=[(f"{value:g}", value) for value in values], value=first[k],
-                description=name, style={"button_width": "56px", "description_width": "72px"},
+                style={"button_width": "56px"}, layout={"margin": "2px 24px 2px 0"},
             )
-            for k, (name, values) in enumerate(zip(("coin p", "free nats"), choices, strict=True))
+            for k, values in enumerate(choices)
         )  # fmt: skip
+        named = [ipywidgets.Label("coin p"), self.p, ipywidgets.Label("free nats"), self.free]
         last = max(len(shots) for shots in recordings.values()) - 1
         self.snapshot = ipywidgets.IntSlider(last, min=0, max=last, description="snapshot", **look)
-        self.assemble([[self.p, self.free], [self.snapshot]], self.evaluate())
+        self.assemble([named, [self.snapshot]], self.evaluate())
         for control in (self.p, self.free, self.snapshot):
             self.on(control, lambda _: self.evaluate())
 

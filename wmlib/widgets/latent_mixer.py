@@ -12,7 +12,7 @@ from wmlib.agent import Dreamer
 from wmlib.envs.curtain import START_LANES
 from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.figures import AMBER, FAINT, INK, SLATE, SOFT
 from wmlib.rssm import State
 from wmlib.trainer import own_randomness, play
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget
@@ -20,6 +20,7 @@ from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 __all__ = ["LatentMixer", "MixResult", "Probes", "fit_probes", "watch"]
 
 STEPS = 7  # frames 0 .. 6; the terminal one shows nothing new
+REVEAL = 4  # the frame that shows the coin
 LANES = len(START_LANES)
 
 
@@ -31,6 +32,7 @@ class Probes:
     from_z: tuple[Tensor, Tensor]  # weight (T, S*K, 4), bias (T, 4)
     accuracy_h: np.ndarray  # (T,) on episodes that were not fitted
     accuracy_z: np.ndarray  # (T,)
+    accuracy_blank: np.ndarray  # (T,) of the read-out from h where h is zero: a constant guess
 
 
 @dataclass(frozen=True)
@@ -83,14 +85,16 @@ def fit_probes(agent: Dreamer, episodes: int = 1024, seed: int = 1000) -> Probes
     """Fit read-outs of the start lane on half of the episodes and score them on the other half."""
     state, _, lanes = watch(agent, episodes, seed)
     y = torch.as_tensor(lanes - START_LANES[0], device=state.h.device)
-    half, fitted = episodes // 2, []
-    for x in (state.h, state.z.flatten(-2)):
-        weight, bias = fit(x[:half], y[:half])
-        guess = (torch.einsum("ntf,tfk->ntk", x[half:], weight) + bias).argmax(-1)
-        hits = (guess == y[half:, None]).float().mean(0)  # (T,)
-        fitted.append(((weight, bias), hits.cpu().numpy()))
-    (from_h, hits_h), (from_z, hits_z) = fitted
-    return Probes(from_h, from_z, hits_h, hits_z)
+    half = episodes // 2
+
+    def hits(x: Tensor, probe: tuple[Tensor, Tensor]) -> np.ndarray:  # (T,)
+        guess = (torch.einsum("ntf,tfk->ntk", x[half:], probe[0]) + probe[1]).argmax(-1)
+        return (guess == y[half:, None]).float().mean(0).cpu().numpy()
+
+    h, z = state.h, state.z.flatten(-2)
+    from_h, from_z = (fit(x[:half], y[:half]) for x in (h, z))
+    blank = hits(torch.zeros_like(h), from_h)
+    return Probes(from_h, from_z, hits(h, from_h), hits(z, from_z), blank)
 
 
 @torch.no_grad()
@@ -116,7 +120,8 @@ def compute(
     return MixResult(
         t, frames[:, t], grid.reshape(2, 2, *grid.shape[1:]).float().cpu().numpy(),
         (int(swap_h), int(swap_z)), zero_h, (int(lanes[0]), int(lanes[1])), *reads,
-        float(probes.accuracy_h[t]), float(probes.accuracy_z[t]),
+        float((probes.accuracy_blank if zero_h else probes.accuracy_h)[t]),
+        float(probes.accuracy_z[t]),
     )  # fmt: skip
 
 
@@ -147,11 +152,11 @@ def draw(r: MixResult) -> Image.Image:
     for k, name in enumerate("AB"):
         sheet.text(240 + 116 * k + side / 2, 58, f"z of {name}", SOFT, 12, anchor="ms")
         label = "h = 0" if r.h_zeroed else f"h of {name}"
-        sheet.text(228, 71 + 146 * k + side / 2, label, SOFT, 12, anchor="rs")
+        sheet.text(230, 71 + 146 * k + side / 2, label, SOFT, 12, anchor="rs")
     for i in range(2):
         for j in range(2):
             on = (i, j) == r.chosen
-            sheet.frame(240 + 116 * j, 71 + 146 * i, r.grid[i, j], side, AMBER if on else LINE)
+            sheet.frame(240 + 116 * j, 71 + 146 * i, r.grid[i, j], side, AMBER if on else FAINT)
     sheet.text(240, 352, "amber: the mix that is read out", SOFT, 12)
     sheet.box(480, 1, 239, 370, TINT)
     parts = [f"z of {'AB'[r.chosen[1]]}"]
@@ -167,9 +172,9 @@ def draw(r: MixResult) -> Image.Image:
 class LatentMixer(Widget):
     """Swap or erase the parts of the model state between two episodes of Curtain.
 
-    agent: a trained agent for Curtain. seed: the first of the two episodes is looked for from here
-    on, the second starts in another lane and ends in another exit. t: the step shown first. probes:
-    read-outs from `fit_probes`; by default they are fitted here on `episodes` (about a second).
+    agent: a trained agent for Curtain. seed: of 32 episodes, from which two are chosen that differ
+    in start lane and coin. t: the step shown first. probes: read-outs from `fit_probes`; by default
+    they are fitted here on `episodes` (about a second).
     """
 
     alt = (
@@ -183,7 +188,7 @@ class LatentMixer(Widget):
         swap_z: bool = True, zero_h: bool = False, probes: Probes | None = None,
         episodes: int = 1024,
     ) -> None:  # fmt: skip
-        self.agent, self.seed, self.episodes = agent, seed, episodes
+        self.agent, self.seed, self.episodes, self.pair = agent, seed, episodes, None
         self.observe(probes)
         self.t = ipywidgets.IntSlider(
             t, min=0, max=STEPS - 1, description="step t",
@@ -199,12 +204,12 @@ class LatentMixer(Widget):
             self.on(control, lambda _: self.evaluate())
 
     def observe(self, probes: Probes | None = None) -> None:
-        """Choose the two episodes, look at them with the agent as it is, and fit the read-outs."""
+        """Look at the two episodes with the agent as it is, and fit the read-outs."""
         self.probes = probes or fit_probes(self.agent, self.episodes)
         state, frames, lanes = watch(self.agent, 32, self.seed)
-        a, b = pick(frames, lanes)
-        self.states = State(state.h[[a, b]], state.z[[a, b]])
-        self.frames, self.lanes = frames[[a, b]], lanes[[a, b]]
+        self.pair = self.pair or pick(self.agent, state, frames, lanes)
+        self.states = State(*(part[self.pair] for part in state))
+        self.frames, self.lanes = frames[self.pair], lanes[self.pair]
 
     def refresh(self) -> None:
         """The agent has learnt something: the same mix once more."""
@@ -219,9 +224,19 @@ class LatentMixer(Widget):
         )  # fmt: skip
 
 
-def pick(frames: np.ndarray, lanes: np.ndarray) -> tuple[int, int]:
-    """Two episodes that differ in start lane and in the side of the coin, A going left."""
-    exits = frames[:, 4, 8:10, :, 0].reshape(len(frames), 2, -1, 2).mean((1, 3)).argmax(-1)
-    right = exits > lanes
-    a = int(np.flatnonzero(~right)[0])
-    return a, int(np.flatnonzero(right & (lanes != lanes[a]))[0])
+@torch.no_grad()
+def pick(agent: Dreamer, state: State, frames: np.ndarray, lanes: np.ndarray) -> list[int]:
+    """Two episodes that differ in start lane and in the side of the coin, A going left.
+
+    Of all such pairs, the one whose mixes the decoder draws most sharply when the coin is shown.
+    """
+    board = frames[:, REVEAL, 2 * REVEAL : 2 * REVEAL + 2, :, 0].reshape(len(frames), 2, -1, 2)
+    right = board.mean((1, 3)).argmax(-1) > lanes
+    a, b = np.nonzero(~right[:, None] & right & (lanes[:, None] != lanes))
+    h, z = state.h[:, REVEAL], state.z[:, REVEAL]
+    blur = 0
+    for x, y in ((a, b), (b, a)):
+        drawn = agent.world.decode(State(h[x], z[y]))
+        blur = blur + (drawn * (1 - drawn)).sum((-3, -2, -1))
+    best = int(blur.argmin())
+    return [int(a[best]), int(b[best])]

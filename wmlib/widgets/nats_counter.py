@@ -11,7 +11,7 @@ from PIL import Image
 
 from wmlib.agent import Dreamer
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE, SOFT
+from wmlib.figures import FAINT, INK, SLATE, SOFT
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["NatsCounter", "NatsEntry", "NatsResult", "model_entry"]
@@ -127,7 +127,7 @@ def draw(r: NatsResult) -> Image.Image:
     parts = ("frame", r.frame), ("reconstruction", r.reconstruction), ("error", r.error)
     for k, (title, frame) in enumerate(parts):
         sheet.text(left + 146 * k, 30, title, bold=True)
-        sheet.frame(left + 146 * k, top, frame, side, LINE if title == "error" else SLATE)
+        sheet.frame(left + 146 * k, top, frame, side, FAINT if title == "error" else SLATE)
 
     steps, span = len(r.nll), 420
     pitch = span / steps

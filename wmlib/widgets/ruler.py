@@ -9,8 +9,8 @@ from PIL import Image
 
 from wmlib.distributions import symexp, symexp_bins, symlog, twohot, twohot_mean
 from wmlib.errors import BadInput
-from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget
+from wmlib.figures import AMBER, FAINT, INK, SLATE, SOFT
+from wmlib.widgets.base import TINT, Sheet, Widget
 
 __all__ = ["CreditResult", "CreditRuler", "Ruler", "RulerResult"]
 
@@ -69,14 +69,15 @@ def place(value: float, left: int, width: int) -> float:
 
 def draw(r: RulerResult) -> Image.Image:
     """Bins as ticks, weights as bars, three opinions about the return below them."""
-    sheet, left, width, floor = Sheet(720, 300), 24, 430, 176
-    sheet.text(left, 28, "weight on each bin", bold=True)
+    sheet, left, width, floor = Sheet(720, 300), 48, 412, 176
+    sheet.text(24, 28, "weight on each bin", bold=True)
+    sheet.scale(left, floor, width, 120)
     sheet.box(left, floor, width, 1, INK)
     for value, weight in zip(r.bins, r.weights, strict=True):
         x = place(value, left, width)
         if not left <= x <= left + width:
             continue
-        sheet.box(x, floor, 1, 6, LINE)
+        sheet.box(x, floor, 1, 6, FAINT)
         sheet.box(x - 2, floor - 120 * weight, 5, 120 * weight, SLATE)
     for value in (-1000, -100, -10, -1, 1, 10, 100, 1000):
         x = place(value, left, width)
@@ -173,12 +174,15 @@ def credit(lam: float, gamma: float, horizon: int) -> CreditResult:
 
 def draw_credit(r: CreditResult) -> Image.Image:
     """Weights of rewards above weights of values, step by step."""
-    sheet, left, width = Sheet(720, 300), 40, 410
+    sheet, left, width = Sheet(720, 300), 48, 404
     pitch = width / r.horizon
-    rows = (("weight of each reward", r.reward, AMBER, 128), ("of each value", r.value, SLATE, 252))
+    rows = (
+        ("weight of each reward", r.reward, AMBER, 126),
+        ("weight of each value", r.value, SLATE, 252),
+    )
     for label, weights, color, floor in rows:
-        sheet.text(left - 16, floor - 94, label, bold=True)
-        sheet.box(left, floor, width, 1, LINE)
+        sheet.text(24, floor - 94, label, bold=True)
+        sheet.scale(left, floor, width, 84)
         for k, weight in enumerate(weights):
             sheet.box(
                 left + (k + 0.15) * pitch, floor - 84 * weight, 0.7 * pitch, 84 * weight, color
@@ -186,7 +190,7 @@ def draw_credit(r: CreditResult) -> Image.Image:
     for k in range(r.horizon):
         if r.horizon <= 16 or k % 5 == 4:
             sheet.text(left + (k + 0.5) * pitch, 274, str(k + 1), SOFT, 12, anchor="ms")
-    sheet.text(left - 16, 292, "steps ahead", SOFT, 12)
+    sheet.text(24, 292, "steps ahead", SOFT, 12)
     sheet.box(478, 1, 241, 298, TINT)
     facts = (
         ("share of the critic", f"{100 * r.bootstrap:.0f} %"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget
+from wmlib.widgets.base import TINT, Sheet, Widget
 
 __all__ = ["TugOfWar", "TugResult"]
 
@@ -100,14 +100,14 @@ def compute(
 
 def histogram(
     sheet: Sheet, now: np.ndarray, start: np.ndarray, pull: np.ndarray, color: str,
-    x: int, floor: int, width: int = 400, tall: int = 96,
+    x: int, floor: int, width: int = 384, tall: int = 92,
 ) -> None:  # fmt: skip
     """Bars of probability above `floor`, an outline where each began, an arrow where it is pulled.
 
     The arrow grows with the root of the pull on that logit; below 0.001 there is none.
     """
     pitch = width / len(now)
-    sheet.box(x, floor, width, 1, LINE)
+    sheet.scale(x, floor, width, tall)
     for k, (height, before, force) in enumerate(zip(now, start, pull, strict=True)):
         left, middle, wide = x + (k + 0.2) * pitch, x + (k + 0.5) * pitch, 0.6 * pitch
         sheet.box(left, floor - tall * height, wide, tall * height, color)
@@ -145,9 +145,9 @@ def draw(r: TugResult) -> Image.Image:
     """Posterior above prior, the numbers beside them."""
     sheet, left, right = Sheet(720, 386), 24, 478
     sheet.text(left, 28, "posterior q: what was seen", bold=True)
-    histogram(sheet, r.posterior, r.posterior_start, r.posterior_pull, SLATE, left, 138)
+    histogram(sheet, r.posterior, r.posterior_start, r.posterior_pull, SLATE, left + 24, 138)
     sheet.text(left, 204, "prior p: what was expected", bold=True)
-    histogram(sheet, r.prior, r.prior_start, r.prior_pull, AMBER, left, 314)
+    histogram(sheet, r.prior, r.prior_start, r.prior_pull, AMBER, left + 24, 314)
     sheet.text(left, 372, "black lines: before the first step. arrows: the pull now", SOFT, 12)
     sheet.box(452, 1, 267, 384, TINT)
     plural = "" if r.steps == 1 else "s"

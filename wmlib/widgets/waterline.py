@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE, SOFT
+from wmlib.figures import FAINT, INK, SLATE, SOFT
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["Waterline", "WaterResult"]
 
-WATER, DROWNED = "#0072B2", "#CBD5E1"
+WATER, DROWNED = "#0072B2", FAINT
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def draw(r: WaterResult) -> Image.Image:
     if r.free:
         sheet.box(left, floor - r.free * scale - 1, 8 * pitch, 2, WATER)
     sheet.text(left, floor + 64, "% of episodes in which this frame still pulls", SOFT, 12)
-    sheet.text(left, floor + 86, "black: exact entropy.  pale: under water.", SOFT, 12)
+    sheet.text(left, floor + 86, "black: exact entropy.  grey: under water.", SOFT, 12)
     sheet.box(468, 1, 251, 338, TINT)
     facts = (
         ("dyn loss in the log, per frame", f"{r.dyn.mean():.2f} nats"),

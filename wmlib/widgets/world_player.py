@@ -12,7 +12,7 @@ import wmlib.envs  # noqa: F401 (registers the world)
 from wmlib.envs.curtain import LANES, Rules
 from wmlib.envs.oracle import belief, entropy_per_step, optimal_action, value
 from wmlib.errors import BadInput
-from wmlib.figures import INK, SLATE, SOFT, picture
+from wmlib.figures import FAINT, INK, SLATE, SOFT, picture
 from wmlib.figures.base import SCALE
 from wmlib.widgets.base import BUTTONS, LINE, TINT, Sheet, Widget, button, signed
 
@@ -27,11 +27,12 @@ class PlayerResult:
     seen: np.ndarray  # (16, 16, 1) uint8, the newest frame
     painted: np.ndarray  # (192, 192, 3) uint8, the same in colour, the ball shown if peeking
     peek: bool
-    belief: np.ndarray  # (8,) law of the landing lane given all frames so far
+    hint: bool  # the best move is shown
+    belief: np.ndarray  # (8,) distribution of the landing lane given all frames so far
     entropy: np.ndarray  # (8,) nats of every step
     nats: float  # of this step: entropy of this frame before it was seen
     value: float  # best expected return from here on
-    best_action: int | None  # None on the last frame
+    best_action: int | None  # None on the last frame; drawn only with a hint
     reward: float  # that came with this frame
     score: float  # return of this ball so far
     over: bool
@@ -46,6 +47,7 @@ def compute(
     actions: tuple[int, ...] = (),
     peek: bool = False,
     earlier: tuple[bool, ...] = (),
+    hint: bool = False,
     **world: Any,
 ) -> PlayerResult:
     """Play these actions from the reset of this seed on; the same arguments, the same result.
@@ -75,6 +77,7 @@ def compute(
         seen=frame,
         painted=env.render(peek=peek),
         peek=peek,
+        hint=hint,
         belief=belief(rules, np.stack(frames)),
         entropy=nats,
         nats=float(nats[t]),
@@ -102,8 +105,8 @@ def draw(r: PlayerResult) -> Image.Image:
     sheet.text(left, 266, "belief: where it lands", bold=True)
     sheet.text(middle, 266, "entropy per step, nats", bold=True)
     lane = side // LANES
-    lanes = [SLATE if share > 0.005 else LINE for share in r.belief]
-    steps = [SLATE if t == r.t else LINE for t in range(8)]
+    lanes = [SLATE if share > 0.005 else FAINT for share in r.belief]
+    steps = [SLATE if t == r.t else FAINT for t in range(8)]
     for x, heights, colors in ((left, r.belief, lanes), (middle, r.entropy, steps)):
         share = heights / max(1.0, heights.max())
         for k in range(LANES):
@@ -124,19 +127,19 @@ def draw(r: PlayerResult) -> Image.Image:
     sheet.fact(right, 64, "entropy of this step", f"{r.nats:.2f} nats")
     sheet.fact(right, 122, "value from here on", signed(r.value))
     best = "none" if r.best_action is None else BUTTONS[r.best_action]
-    sheet.fact(right, 180, "best action", best)
+    sheet.fact(right, 180, "best move", best if r.hint else "?")
     sheet.fact(right, 238, "score of this ball", signed(r.score))
     past = r.earlier if r.caught is None else (*r.earlier, r.caught)
     sheet.text(right, 298, f"caught {sum(past)} of {len(past)}", SOFT)
     sheet.text(right, 318, f"coin: left with p = {r.p:.2f}", SOFT)
     if r.over:
         sheet.text(right, 356, "Caught." if r.caught else "Missed.", bold=True)
-        sheet.text(right, 376, "Any button drops the next ball.", SOFT)
+        sheet.text(right, 376, "“next ball” drops another.", SOFT)
     return sheet.image
 
 
 class WorldPlayer(Widget):
-    """Play Curtain: left, stay, right, the coin's p, and a peek behind the curtain.
+    """Play Curtain: left, stay, right, the coin's p, a peek behind the curtain, the best move.
 
     seed: of the first ball; every further ball has the next one. actions: already taken when the
     widget appears. world: further settings of `wmlib/Curtain-v0`.
@@ -144,7 +147,7 @@ class WorldPlayer(Widget):
 
     alt = (
         "World player: the Curtain board in colour and as the agent's 16 × 16 pixels, the belief "
-        "over the landing lane, the entropy of each step, the value and the best action."
+        "over the landing lane, the entropy of each step, the value and, on request, the best move."
     )
     compute, draw = staticmethod(compute), staticmethod(draw)
 
@@ -158,26 +161,40 @@ class WorldPlayer(Widget):
             p, min=0, max=1, step=0.05, description="p", disabled=fixed,
             style={"description_width": "24px"}, layout={"width": "240px"},
         )  # fmt: skip
-        self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", indent=False)
-        self.buttons = [button(word) for word in BUTTONS]
-        self.assemble([[*self.buttons, self.p, self.peek]], self.evaluate())
+        look = {"indent": False, "layout": {"width": "auto", "margin": "2px 12px 2px 2px"}}
+        self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", **look)
+        self.hint = ipywidgets.Checkbox(False, description="show the best move", **look)
+        self.buttons, self.next = [button(word) for word in BUTTONS], button("next ball", 90)
+        rows = [[*self.buttons, self.next], [self.p, self.peek, self.hint]]
+        self.assemble(rows, self.evaluate())
         for index, item in enumerate(self.buttons):
             self.on(item, lambda _, index=index: self.act(index))
+        self.on(self.next, lambda _: self.drop())
         self.on(self.p, self.new_coin)
-        self.on(self.peek, lambda _: self.evaluate())
+        for box in (self.peek, self.hint):
+            self.on(box, lambda _: self.evaluate())
 
     def evaluate(self) -> PlayerResult:
         """The result of the current controls."""
         now = self.p.value, self.seed, self.actions, self.peek.value, self.earlier
-        return compute(*now, **self.world)
+        result = compute(*now, self.hint.value, **self.world)
+        for item in self.buttons:
+            item.disabled = result.over
+        self.next.button_style = "primary" if result.over else ""
+        return result
 
-    def act(self, action: int) -> PlayerResult:
-        """Take an action, or drop the next ball if this one has landed."""
+    def act(self, action: int) -> PlayerResult | None:
+        """Take an action, unless this ball has landed."""
+        if self.result.over:
+            return None
+        self.actions = (*self.actions, action)
+        return self.evaluate()
+
+    def drop(self) -> PlayerResult:
+        """The next ball; one that was still falling does not count."""
         if self.result.over:
             self.earlier = (*self.earlier, self.result.caught)
-            self.seed, self.actions = self.seed + 1, ()
-        else:
-            self.actions = (*self.actions, action)
+        self.seed, self.actions = self.seed + 1, ()
         return self.evaluate()
 
     def new_coin(self, _: float) -> PlayerResult:
