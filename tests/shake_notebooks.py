@@ -306,8 +306,10 @@ def main() -> int:
                 code, place = code_of(nbformat.read(path, as_version=4)), place_of(path, sweep)
                 if not place.exists() or json.loads(place.read_text())["code"] != code:
                     jobs.append((path, sweep))
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(run, jobs))
+        for threads in sorted({sweep.threads for _, sweep in jobs}):  # never more than processors
+            alike = [job for job in jobs if job[1].threads == threads]
+            with ThreadPoolExecutor(max(1, options.jobs // threads)) as pool:
+                list(pool.map(run, alike))
     report(NOTEBOOKS)
     return 0
 
