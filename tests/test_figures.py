@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,8 +17,11 @@ from wmlib.checkpoint import describe_agent
 from wmlib.errors import BadInput
 from wmlib.figures import (
     AMBER,
+    FAINT,
+    INK,
     PAPER,
     SLATE,
+    SOFT,
     Picture,
     dream_frames,
     film_strip,
@@ -25,7 +30,10 @@ from wmlib.figures import (
     plotted,
     write_dream,
 )
-from wmlib.figures.base import png
+from wmlib.figures.base import BLUE, CYCLE, GREEN, GRID, png
+from wmlib.figures.sheet import AMBER_LINE, AMBER_SOFT, AMBER_TINT, SLATE_TINT
+from wmlib.widgets.base import ALERT, LINE, TINT
+from wmlib.widgets.counterfactual_tree import shade
 
 matplotlib.use("Agg")
 
@@ -223,3 +231,46 @@ def test_a_long_label_gets_the_room_it_needs():
     film = np.zeros((1, 16, 16, 1), np.uint8)
     short, long = (film_strip([film], ["x" * n], [SLATE], SIDE // 2) for n in (4, 40))
     assert short.width == LEFT + SIDE + 2 * GAP < long.width
+
+
+# ---------------------------------------------------------------- contrast, as WCAG 2 measures it
+
+
+def luminance(color):
+    share = np.array(rgb(color)) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return linear @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+GROUNDS = [PAPER, TINT]
+WORDS = [(ink, ground) for ink in (INK, SOFT, SLATE, ALERT, BLUE) for ground in GROUNDS]
+WORDS += [(ink, ground) for ink in (INK, SOFT) for ground in (SLATE_TINT, AMBER_TINT)]
+WORDS += [(INK, AMBER), (PAPER, SLATE)]
+MARKS = [(mark, ground) for mark in (SLATE, AMBER, FAINT, BLUE, GREEN) for ground in GROUNDS]
+MARKS += [(mark, PAPER) for mark in [*CYCLE, *(shade(x) for x in np.linspace(-1, 1, 21))]]
+MARKS += [(mark, AMBER_TINT) for mark in (AMBER, AMBER_LINE, AMBER_SOFT)]
+MARKS += [(mark, SLATE_TINT) for mark in (SLATE, SOFT, FAINT)]
+QUIET = {LINE, GRID}  # rules, which no number depends on
+
+
+def test_contrast_is_that_of_the_standard():
+    assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
+    assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize(("pairs", "least"), [(WORDS, 4.5), (MARKS, 3.0)])
+def test_words_and_marks_stand_out_from_their_ground(pairs, least):
+    assert {pair: contrast(*pair) for pair in pairs if contrast(*pair) < least} == {}
+
+
+def test_no_colour_escapes_the_measurement():
+    known = QUIET.union(*WORDS, *MARKS)
+    root = Path(wmlib.__file__).parent
+    for path in (*root.glob("widgets/*.py"), *root.glob("figures/*.py")):
+        used = set(re.findall('"(#[0-9A-Fa-f]{6})"', path.read_text(encoding="utf-8")))
+        assert used <= known, path.name

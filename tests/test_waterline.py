@@ -7,7 +7,7 @@ import torch
 from wmlib.errors import BadInput
 from wmlib.losses import kl_balance
 from wmlib.widgets import Waterline
-from wmlib.widgets.waterline import DROWNED, SLATE, compute, draw
+from wmlib.widgets.waterline import FAINT, SLATE, compute, draw
 
 ENTROPY = np.array([3.466, 0, 0, 0, 0.693, 0, 0, 0])
 
@@ -56,7 +56,7 @@ def test_bars_end_at_the_water():
         return (abs(column - rgb).sum(-1) == 0).sum()
 
     # 190 pixels for 2 nats; lines of the grid and of the entropy hide a few
-    assert abs(count(SLATE) - 142) <= 5 and abs(count(DROWNED) - 48) <= 5
+    assert abs(count(SLATE) - 142) <= 5 and abs(count(FAINT) - 48) <= 5
 
 
 def test_sliders_are_obeyed():

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AMBER",
+    "BLUE",
     "FAINT",
+    "GREEN",
+    "GRID",
     "INK",
     "PAPER",
     "Picture",
@@ -30,7 +33,8 @@ __all__ = [
 
 SLATE, AMBER, INK, PAPER = "#475569", "#C28300", "#1E293B", "#FFFFFF"
 SOFT, FAINT = "#566479", "#7F8DA3"  # words and marks in the background; FAINT is for marks only
-CYCLE = [SLATE, AMBER, "#0072B2", "#009E73", "#CC79A7", "#3B94C9"]  # after Okabe and Ito, darker
+BLUE, GREEN, GRID = "#0072B2", "#009E73", "#E2E8F0"
+CYCLE = [SLATE, AMBER, BLUE, GREEN, "#CC79A7", "#3B94C9"]  # after Okabe and Ito, darker
 SHIFTS = np.array([1, 1 << 8, 1 << 16])  # (red, green, blue) -> one number
 SCALE = 2  # pixels of a picture per pixel of the page, so that it is sharp on every screen
 
@@ -119,7 +123,7 @@ def style() -> None:
             "axes.grid": True,
             "axes.axisbelow": True,
             "axes.prop_cycle": cycler(color=CYCLE),
-            "grid.color": "#E2E8F0",
+            "grid.color": GRID,
             "grid.linewidth": 0.8,
             "lines.linewidth": 2,
             "legend.frameon": False,

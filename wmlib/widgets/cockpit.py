@@ -15,6 +15,7 @@ from wmlib.envs import oracle
 from wmlib.envs.curtain import Rules
 from wmlib.envs.make import is_image, make_env
 from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.figures.base import BLUE
 from wmlib.trainer import Trainer
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, framed, signed
 from wmlib.widgets.blindfold import BlindfoldPlayer, BlindfoldResult
@@ -24,7 +25,6 @@ from wmlib.widgets.latent_mixer import LatentMixer
 
 __all__ = ["Cockpit", "CockpitResult"]
 
-BLUE = "#0072B2"
 LATE = 0.5  # seconds after a cell in which the clicks made during it arrive
 COLUMNS = ("steps", "updates", "seconds", "episodes", "score", "eval_return", "rec", "kl")
 

@@ -12,11 +12,11 @@ from PIL import Image
 from wmlib.agent import Dreamer
 from wmlib.errors import BadInput
 from wmlib.figures import FAINT, INK, SLATE, SOFT
+from wmlib.figures.base import BLUE, GREEN  # NLL and KL
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["NatsCounter", "NatsEntry", "NatsResult", "model_entry"]
 
-BLUE, GREEN = "#0072B2", "#009E73"  # NLL and KL
 CROP = 3  # bars end at this many times the largest entropy
 
 Setting = tuple[int, int, float]  # latents L, classes K, beta

@@ -10,13 +10,13 @@ from PIL import Image
 from wmlib.distributions import symexp, symexp_bins, symlog, twohot, twohot_mean
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, FAINT, INK, SLATE, SOFT
+from wmlib.figures.base import BLUE
 from wmlib.widgets.base import TINT, Sheet, Widget
 
 __all__ = ["CreditResult", "CreditRuler", "Ruler", "RulerResult"]
 
 RETURNS = (-1000, -300, -100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300, 1000)
 BINS = (15, 31, 63, 127, 255)
-BLUE = "#0072B2"
 
 
 # ---------------------------------------------------------------- two-hot

@@ -8,11 +8,10 @@ from PIL import Image
 
 from wmlib.errors import BadInput
 from wmlib.figures import FAINT, INK, SLATE, SOFT
+from wmlib.figures.base import BLUE
 from wmlib.widgets.base import LINE, TINT, Sheet, Widget
 
 __all__ = ["Waterline", "WaterResult"]
-
-WATER, DROWNED = "#0072B2", FAINT
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,12 @@ def draw(r: WaterResult) -> Image.Image:
     for t, (height, exact, share) in enumerate(zip(r.kl, r.entropy, r.awake, strict=True)):
         x, wet = left + t * pitch + 10, min(height, r.free)
         sheet.box(x, floor - height * scale, 28, (height - wet) * scale, SLATE)
-        sheet.box(x, floor - wet * scale, 28, wet * scale, DROWNED)
+        sheet.box(x, floor - wet * scale, 28, wet * scale, FAINT)
         sheet.box(x - 5, floor - exact * scale - 1, 38, 3, INK)
         sheet.text(x + 14, floor + 18, str(t), SOFT, anchor="ms")
         sheet.text(x + 14, floor + 42, f"{100 * share:.0f} %", size=12, anchor="ms")
     if r.free:
-        sheet.box(left, floor - r.free * scale - 1, 8 * pitch, 2, WATER)
+        sheet.box(left, floor - r.free * scale - 1, 8 * pitch, 2, BLUE)
     sheet.text(left, floor + 64, "% of episodes in which this frame still pulls", SOFT, 12)
     sheet.text(left, floor + 86, "black: exact entropy.  grey: under water.", SOFT, 12)
     sheet.box(468, 1, 251, 338, TINT)
