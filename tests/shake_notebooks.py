@@ -217,8 +217,8 @@ def within(expectation: dict) -> bool:
 
 
 def margin(values: list[float], low: float | None, high: float | None) -> float:
-    """Distance of the mean from the nearer bound, in standard deviations of the values."""
-    mean, spread = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else math.nan
+    """Distance of the mean from the nearer bound, in standard deviations of two or more values."""
+    mean, spread = np.mean(values), np.std(values, ddof=1)
     gaps = [mean - low] if low is not None else []
     gaps += [high - mean] if high is not None else []
     return float(min(gaps) / spread) if spread else math.copysign(math.inf, min(gaps))
@@ -251,12 +251,12 @@ def report(paths: list[Path]) -> None:
                     "what": what,
                     "runs": len(numbers),
                     "mean": f"{np.mean(numbers):.4g}",
-                    "sd": f"{np.std(numbers, ddof=1) if len(numbers) > 1 else math.nan:.2g}",
+                    "sd": f"{np.std(numbers, ddof=1):.2g}" if len(numbers) > 1 else "",
                     "smallest": f"{min(numbers):.4g}",
                     "largest": f"{max(numbers):.4g}",
                     "low": "" if low is None else f"{low:g}",
                     "high": "" if high is None else f"{high:g}",
-                    "margin_in_sd": f"{margin(numbers, low, high):.1f}",
+                    "margin_in_sd": f"{margin(numbers, low, high):.1f}" if len(numbers) > 1 else "",
                     "outside": sum(not within(e) for e in entries),
                 }
             )
@@ -265,7 +265,8 @@ def report(paths: list[Path]) -> None:
         table.writeheader()
         table.writerows(rows)
     print(f"{runs} runs of {len(paths)} notebooks in {len(sweeps)} sweeps, {failing} failing cells")
-    for row in sorted(rows, key=lambda row: float(row["margin_in_sd"]))[:8]:
+    known = [row for row in rows if row["margin_in_sd"]]
+    for row in sorted(known, key=lambda row: float(row["margin_in_sd"]))[:8]:
         print(f"{row['margin_in_sd']:>6} sd  {row['notebook'][:2]} {row['cell']}: {row['what']}")
 
 
