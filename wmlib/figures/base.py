@@ -45,12 +45,12 @@ def png(image: Image.Image) -> bytes:
     few = image.quantize(192, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     counts = image.getcolors(8192)
     if counts:  # else it is a photograph, and no colour is special
-        colors = np.array([color for _, color in sorted(counts, reverse=True)])
-        palette = np.concatenate([colors[:64], np.reshape(few.getpalette(), (-1, 3))])
+        colors = np.array([color for _, color in sorted(counts, reverse=True)], np.int16)
+        rest = np.array(few.getpalette(), np.int16).reshape(-1, 3)
+        palette = np.concatenate([colors[:64], rest])
+        apart = sum(abs(colors[:, None, k] - palette[:, k]) for k in range(3))
         index = np.zeros(1 << 24, np.uint8)  # colour -> its nearest neighbour in the palette
-        for part in np.array_split(colors, len(colors) // 512 + 1):
-            apart = abs(part[:, None] - palette).sum(-1)
-            index[part @ SHIFTS] = apart.argmin(1)
+        index[colors @ SHIFTS] = apart.argmin(1)
         pixels = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
         few = Image.fromarray(index[pixels])
         few.putpalette(palette.astype(np.uint8).tobytes())
