@@ -32,7 +32,7 @@ lab: $(READY)
 test: $(READY)
 	"$(BIN)/python" -m pytest
 	WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_PROGRESS= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
-	  --nbval-cell-timeout 300 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
+	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
 
 shake: $(READY)
 	"$(BIN)/python" tests/shake_notebooks.py $(SHAKE_ARGS)
