@@ -26,7 +26,8 @@ $(READY): requirements.txt pyproject.toml
 
 lab: $(READY)
 	"$(BIN)/python" -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=. \
-	  --LabApp.app_settings_dir=lab --ServerApp.jpserver_extensions=lab=True \
+	  --LabApp.app_settings_dir=lab --LabApp.extra_labextensions_path=lab/extensions \
+	  --ServerApp.jpserver_extensions=lab=True \
 	  --LabApp.default_url=/lab/tree/notebooks/00_why_dream.ipynb $(LAB_ARGS)
 
 test: $(READY)

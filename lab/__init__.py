@@ -1,4 +1,4 @@
-"""What `make lab` adds to JupyterLab, besides the settings in overrides.json.
+"""What `make lab` adds to JupyterLab, besides overrides.json and extensions/picture-text.
 
 JupyterLab saves widgets only while the kernel that made them runs. A notebook that is opened the
 next day and saved again would lose its widgets, and show errors in their place. So, in every save:

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 import shake_notebooks
 from course import ROOT, code
-from shake_notebooks import Sweep, code_of, execute, margin, report, within
+from shake_notebooks import Sweep, code_of, execute, margin, report, to_run, within
 
 DRAWS = """
 import random, sys
@@ -54,8 +54,8 @@ def test_margins_are_in_standard_deviations():
 
 
 def test_nan_is_outside():
-    assert not within({"value": math.nan, "low": None, "high": 1})
-    assert within({"value": 1, "low": None, "high": 1})
+    assert not within(math.nan, None, 1)
+    assert within(1, None, 1)
 
 
 @pytest.fixture
@@ -103,11 +103,37 @@ def test_a_sweep_goes_on_and_the_table_counts(course, monkeypatch, tmp_path, cap
 
 
 def test_runs_of_other_code_do_not_count(course, tmp_path, capsys):
-    found = {"code": "other", "sweep": "s", "expectations": [], "failures": [{"cell": "a"}]}
+    found = {"code": "other", "bounds": "", "sweep": "s", "expectations": [], "failures": [1]}
     shake_notebooks.place_of(course, Sweep("native", 1, 0)).write_text(json.dumps(found))
     report([course])
     assert "0 runs" in capsys.readouterr().out
     notebook = nbformat.read(course, as_version=4)
     before = code_of(notebook)
-    notebook.cells[1].source += "  # changed"
+    notebook.cells[1].source += "  # a comment"
+    assert code_of(notebook) == before
+    notebook.cells[1].source += "\nx = 2 * x"
     assert code_of(notebook) != before
+
+
+def test_new_bounds_need_one_run_and_hold_for_all(course, monkeypatch, tmp_path):
+    monkeypatch.setenv("WMLIB_EXPECTATIONS", "")  # undone at the end
+    monkeypatch.setenv("WMLIB_STRICT", "")
+    sweeps = [Sweep("native", 1, shift) for shift in (0, 1, 2)]
+
+    def run(sweep):
+        shake_notebooks.place_of(course, sweep).write_text(json.dumps(execute(course, sweep)))
+
+    assert to_run(course, sweeps) == sweeps
+    run(sweeps[0])
+    run(sweeps[1])
+    assert to_run(course, sweeps) == sweeps[2:]
+    notebook = nbformat.read(course, as_version=4)
+    notebook.cells[2].source = notebook.cells[2].source.replace("low=0", "low=-2")
+    nbformat.write(notebook, course)
+    assert to_run(course, sweeps) == [sweeps[0], sweeps[2]]
+    run(sweeps[0])
+    assert to_run(course, sweeps) == sweeps[2:]
+    report([course])
+    with (tmp_path / "shake.csv").open() as stream:
+        row = list(csv.DictReader(stream))[1]
+    assert (row["what"], row["runs"], row["low"], row["outside"]) == ("x less 2", "2", "-2", "0")

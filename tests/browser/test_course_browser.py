@@ -21,6 +21,7 @@ READY = """panel => [...panel.node.querySelectorAll('.jp-MarkdownCell')].every(
 FOUND = """panel => { const all = selector => [...panel.node.querySelectorAll(selector)]; return {
     cells: all('.jp-Cell').length,
     images: all('img').map(image => [image.getAttribute('src').slice(0, 80), image.naturalWidth]),
+    stored: all('.jp-RenderedImage img').map(image => image.alt),
     links: all('.jp-RenderedMarkdown a[href]:not(.jp-InternalAnchorLink)').map(a => a.href),
     anchors: all('[data-jupyter-id]').map(node => node.dataset.jupyterId),
 } }"""
@@ -60,6 +61,21 @@ def test_every_picture_of_a_notebook_loads(seen, name):
     assert seen[name]["cells"] == count and len(seen[name]["images"]) > 2
     broken = [source for source, width in seen[name]["images"] if not width]
     assert not broken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_stored_picture_has_its_sentence(seen, name):
+    cells = json.loads((ROOT / "notebooks" / name).read_text())["cells"]
+    unfolded = [c for c in cells if not c["metadata"].get("jupyter", {}).get("outputs_hidden")]
+    outputs = [output for cell in unfolded for output in cell.get("outputs", [])]
+    sentences = [
+        output["metadata"][kind]["alt"]
+        for output in outputs
+        for kind in output.get("data", {})
+        if kind in ("image/png", "image/gif")
+    ]
+    assert len(sentences) > 2 and all(sentences)
+    assert seen[name]["stored"] == sentences
 
 
 @pytest.mark.parametrize("name", NAMES)
