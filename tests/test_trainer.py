@@ -467,7 +467,8 @@ def test_metrics_are_readable_and_monotone(tmp_path, monkeypatch):
     trainer.run(96, eval_every=40, eval_episodes=2, progress=False,
                 on_log=lambda t, line: seen.append((t.steps, line)))  # fmt: skip
     metrics = read_metrics(tmp_path / "metrics.csv")
-    assert list(metrics) == COLUMNS
+    losses = trainer.agent.scales()
+    assert list(metrics) == [*COLUMNS, "kl", "entropy", "return", "return_scale", *losses]
     assert len(seen) + 1 == len(metrics["steps"]) > 5  # one line more at the end
     for name in ("steps", "updates", "seconds", "episodes"):
         assert (np.diff(metrics[name]) >= 0).all(), name
@@ -514,9 +515,26 @@ def test_lines_after_a_checkpoint_are_forgotten(tmp_path):
         file.write("4")  # a line that was being written when the run was killed
     forget_after(path, 20)
     metrics = read_metrics(path)
-    np.testing.assert_array_equal(metrics["steps"][:2], [10, 20])
-    np.testing.assert_array_equal(metrics["updates"][:2], [20, 40])
-    assert 30 not in metrics["steps"] and [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+    np.testing.assert_array_equal(metrics["steps"], [10, 20])
+    np.testing.assert_array_equal(metrics["updates"], [20, 40])
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_new_loss_becomes_a_column(tmp_path):
+    path = tmp_path / "metrics.csv"
+    write_metrics(path, [{"steps": 1, "rec": 0.5}])
+    write_metrics(path, [{"steps": 2, "mine": 0.25, "rec": 0.125}])
+    write_metrics(path, [{"steps": 3, "rec": 0.0}])
+    metrics = read_metrics(path)
+    assert list(metrics) == [*COLUMNS, "rec", "mine"]
+    np.testing.assert_array_equal(metrics["steps"], [1, 2, 3])
+    np.testing.assert_array_equal(metrics["rec"], [0.5, 0.125, 0])
+    np.testing.assert_array_equal(metrics["mine"], [np.nan, 0.25, np.nan])
+
+
+def test_a_trainer_without_a_directory_cannot_resume():
+    with pytest.raises(BadInput, match="give it `out`"):
+        make_trainer("CartPole-v1").resume()
 
 
 def test_an_empty_metrics_file_is_no_obstacle(tmp_path):

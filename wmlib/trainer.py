@@ -40,9 +40,7 @@ from wmlib.runtime import seed_everything
 
 __all__ = ["Result", "Trainer", "evaluate", "play", "train"]
 
-COLUMNS = ["steps", "updates", "seconds", "episodes", "score", "eval_return"]
-COLUMNS += ["rec", "rew", "con", "dyn", "rep", "kl", "policy", "value", "repval"]
-COLUMNS += ["entropy", "return", "return_scale"]
+COLUMNS = ["steps", "updates", "seconds", "episodes", "score", "eval_return"]  # then the losses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +300,7 @@ class Trainer:
             line["score"] = float(np.mean(self.scores))
         if eval_return is not None:
             line["eval_return"] = eval_return
-        for name in {name for metrics in self.recent for name in metrics}:
+        for name in dict.fromkeys(name for metrics in self.recent for name in metrics):
             values = [metrics[name] for metrics in self.recent if name in metrics]
             line[name] = float(torch.stack([v.float() for v in values]).mean())
         self.recent.clear()
@@ -371,8 +369,10 @@ class Trainer:
         """Continue from the newest checkpoint of `out`.
 
         Raises:
-            BadInput: none there, damaged, or of another environment or architecture.
+            BadInput: no directory; none there, damaged, or of another environment or architecture.
         """
+        if self.out is None:
+            raise BadInput("This trainer has no directory to resume from: give it `out`.")
         (weights, about), (state, _) = read_checkpoint(latest(self.out), "agent", "training")
         if about["env"] != self.env.spec:
             raise BadInput(f"{self.out} was trained on {about['env']}, not on {self.env.spec}.")
@@ -389,34 +389,52 @@ def _numpy(tree: object) -> object:
 
 
 def write_metrics(path: Path, lines: list[dict[str, float]]) -> None:
-    """Append lines to a metrics file, with a header if it is new."""
+    """Append lines to a metrics file; a name that it does not know yet becomes a new column."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists()
+    known, old = _table(path)
+    names = list(dict.fromkeys([*(known or COLUMNS), *(name for line in lines for name in line)]))
+    written = [
+        {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in line.items()}
+        for line in lines
+    ]
+    if names != known:
+        _write_table(path, names, old + written)
+        return
     with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
-        if new:
-            writer.writeheader()
-        for line in lines:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in line.items()})
+        csv.DictWriter(file, names).writerows(written)
 
 
 def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
     """Columns of a metrics file as float arrays, NaN where a line has no value."""
-    with open(path, newline="") as file:
-        lines = list(csv.DictReader(file))
-    names = lines[0] if lines else COLUMNS
-    return {n: np.array([float(line[n] or "nan") for line in lines]) for n in names}
+    names, lines = _table(Path(path))
+    return {n: np.array([float(line[n] or "nan") for line in lines]) for n in names or COLUMNS}
 
 
 def forget_after(path: Path, steps: int) -> None:
     """Drop the lines of a metrics file that come after a checkpoint."""
-    if path.exists():
-        with open(path, newline="") as file:
-            lines = [line for line in csv.DictReader(file) if int(line["steps"] or 0) <= steps]
-        draft = path.with_suffix(".tmp")
-        draft.unlink(missing_ok=True)
-        write_metrics(draft, lines)
-        os.replace(draft, path)
+    names, lines = _table(path)
+    if names:
+        _write_table(path, names, [line for line in lines if int(line["steps"] or 0) <= steps])
+
+
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The column names and the complete lines of a metrics file; nothing if there is none."""
+    if not path.exists():
+        return [], []
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        lines = [line for line in reader if None not in line and None not in line.values()]
+        return list(reader.fieldnames or []), lines
+
+
+def _write_table(path: Path, names: list[str], lines: list[dict]) -> None:
+    """Replace a metrics file."""
+    draft = path.with_suffix(".tmp")
+    with open(draft, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(lines)
+    os.replace(draft, path)
 
 
 @contextlib.contextmanager
