@@ -45,10 +45,11 @@ train: $(READY)
 	"$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset curtain
 
 pretrained: $(READY)
-	"$(BIN)/python" -m wmlib.pretrained
+	"$(BIN)/python" -m wmlib.experiments.pretrained
 
 imgs: $(READY)
 	"$(BIN)/python" -m wmlib.figures imgs
 
 lint: $(READY)
-	"$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check .
+	"$(BIN)/python" -m ruff check . && "$(BIN)/python" -m ruff format --check . \
+	  && PATH="$(abspath $(BIN)):$$PATH" "$(BIN)/python" -m pyright

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 import wmlib
-import wmlib.experiments
 from wmlib import __main__ as cli
-from wmlib import ablations, actor_critic, bench, world_model
-from wmlib.ablations import ABLATIONS, Adam
+from wmlib.distributions import symexp, symlog, twohot_loss
+from wmlib.experiments import ablations, bench
+from wmlib.experiments.ablations import ABLATIONS, Adam
 from wmlib.nets import NormSiLU
 
 SMALL = dict(deter=16, hidden=8, units=8, depth=8, batch_size=2, batch_length=4, horizon=2)
@@ -23,13 +23,6 @@ def agent():
     wmlib.seed_everything(0)
     space = bench.image_space(16, 1), bench.DISCRETE(3)
     return wmlib.Dreamer(*space, wmlib.preset("tiny", **SMALL))
-
-
-@pytest.fixture(autouse=True)
-def modules_restored(monkeypatch):
-    for module in (world_model, actor_critic):
-        for name in ("twohot_loss", "twohot_mean"):
-            monkeypatch.setattr(module, name, getattr(module, name))
 
 
 @pytest.mark.parametrize("name", list(ABLATIONS))
@@ -66,7 +59,7 @@ def test_layer_norm_replaces_every_norm(agent):
     ablations.use_layer_norm(agent)
     assert not any(isinstance(m, NormSiLU) for m in agent.modules())
     assert sum(isinstance(m, ablations.LayerNormSiLU) for m in agent.modules()) == count > 20
-    learnt = {id(p) for p in agent.optimizer.params}
+    learnt = {id(p) for group in agent.optimizer.param_groups for p in group["params"]}
     assert learnt == {id(p) for p in agent.parameters() if p.requires_grad}
 
 
@@ -78,13 +71,36 @@ def test_without_scale_returns_stay(agent):
 def test_symlog_two_hot_underestimates_a_gamble(agent):
     """Rewards 0 or 100 with equal odds: even bins in symlog space settle on about 9."""
     ablations.use_symlog_twohot(agent)
-    bins = agent.world.bins
+    bins = agent.critic.bins
+    targets = symlog(torch.tensor([0.0, 100.0]))
     logits = torch.zeros(1, len(bins), requires_grad=True)
     for _ in range(4000):
-        loss = world_model.twohot_loss(logits.expand(2, -1), torch.tensor([0.0, 100.0]), bins)
+        loss = twohot_loss(logits.expand(2, -1), targets, bins)
         (grad,) = torch.autograd.grad(loss.mean(), logits)
         logits = (logits - 2 * grad).detach().requires_grad_()
-    assert world_model.twohot_mean(logits, bins).item() == pytest.approx(9.05, abs=0.3)
+    assert agent.critic.mean(logits).item() == pytest.approx(9.05, abs=0.3)
+
+
+def test_symlog_two_hot_is_used_for_rewards_and_values(agent):
+    ablations.use_symlog_twohot(agent)
+    for head in (agent.world.reward_head, agent.critic.fast, agent.critic.slow):
+        torch.nn.init.normal_(head.out.weight)
+    batch = bench.random_batch(agent)
+    seen = agent.world.observe(batch)
+    feature = seen.state.feature
+    bins = agent.world.bins
+    assert torch.equal(bins, torch.linspace(-20, 20, len(bins)))
+    logits = agent.world.reward_head(feature)
+    expected = twohot_loss(logits, symlog(batch["reward"]), bins)
+    torch.testing.assert_close(agent.world.losses(batch, seen)["rew"], expected)
+    average = symexp((torch.softmax(logits, -1) * bins).sum(-1))
+    torch.testing.assert_close(agent.world.reward(feature), average)
+    returns = torch.randn(feature[:, 1:].shape[:2])
+    logits = agent.critic(feature)
+    slow = agent.critic.mean(agent.critic.slow(feature[:, :-1]))
+    expected = twohot_loss(logits[:, :-1], symlog(returns), bins)
+    expected += twohot_loss(logits[:, :-1], symlog(slow.detach()), bins)
+    torch.testing.assert_close(agent.critic.loss(logits, feature, returns), expected)
 
 
 def test_the_plan_goes_seed_by_seed():
@@ -136,11 +152,10 @@ def test_bad_input_is_one_sentence(capsys, tmp_path):
 
 
 def test_one_real_run(tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        ablations.WORLDS, "Curtain", wmlib.experiments.Spec(
-            "wmlib/Curtain-v0", (0,), steps=64, episodes=4, eval_every=32, curve_episodes=4
-        ),
-    )  # fmt: skip
+    small = ablations.TrainingRun(
+        "wmlib/Curtain-v0", (0,), steps=64, episodes=4, eval_every=32, curve_episodes=4
+    )
+    monkeypatch.setitem(ablations.WORLDS, "Curtain", small)
     threads = torch.get_num_threads()
     line, curve = ablations.train_one("Curtain", "KL 0.5 / 0.1", 0)
     torch.set_num_threads(threads)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from wmlib import __main__ as cli
-from wmlib import bench
 from wmlib.config import preset
+from wmlib.experiments import bench
 
 SMALL = dict(deter=16, hidden=8, units=8, depth=8, batch_size=2, batch_length=4, horizon=2)
 

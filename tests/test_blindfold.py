@@ -64,8 +64,8 @@ def test_samples_toss_a_fair_coin_and_luck_is_no_error(agent):
     rows, rules = episode(agent)
     words = [compute(agent, rows, SHUT, k, rules).verdict for k in range(60)]
     assert 12 <= words.count("luck") <= 48 and words.count("error") <= 18
-    one = compute(agent, rows, SHUT, 3, rules)
-    np.testing.assert_array_equal(one.model, compute(agent, rows, SHUT, 3, rules).model)
+    first, again = (compute(agent, rows, SHUT, 3, rules) for _ in range(2))
+    np.testing.assert_array_equal(first.model, again.model)
 
 
 def test_one_look_at_the_reveal_wakes_the_dream(agent):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wmlib.checks.patients import PATIENTS
 from wmlib.errors import BadInput
-from wmlib.hospital import CHARTS
+from wmlib.experiments.bugs import BUGS
+from wmlib.experiments.hospital import CHARTS
 from wmlib.widgets import CaseSheet
 from wmlib.widgets.case_sheet import admit, draw
 
@@ -16,7 +16,7 @@ compute = CaseSheet.compute
 def lines():
     rng = np.random.default_rng(0)
     names = [("healthy", seed) for seed in range(4)]
-    names += [(name, seed) for name in PATIENTS for seed in (0, 1)]
+    names += [(name, seed) for name in BUGS for seed in (0, 1)]
     return [
         {"patient": name, "seed": seed, **{chart: float(rng.random()) for chart in CHARTS}}
         for name, seed in names
@@ -26,10 +26,10 @@ def lines():
 def test_every_run_of_the_seed_gets_a_letter_and_always_the_same(lines):
     cases = admit(lines)
     assert list(cases) == list("ABCDEFG")
-    assert {line["patient"] for line in cases.values()} == {"healthy", *PATIENTS}
+    assert {line["patient"] for line in cases.values()} == {"healthy", *BUGS}
     assert all(line["seed"] == 0 for line in cases.values())
     assert cases == admit(lines[::-1])
-    assert [line["patient"] for line in cases.values()] != sorted({"healthy", *PATIENTS})
+    assert [line["patient"] for line in cases.values()] != sorted({"healthy", *BUGS})
 
 
 def test_only_ordered_charts_are_told(lines):
@@ -53,7 +53,7 @@ def test_a_right_diagnosis_is_worth_100_less_the_charts_and_a_wrong_one_nothing(
     truth = admit(lines)["B"]["patient"]
     r = compute(lines, "B", ("memory", "KL, coin"), truth)
     assert (r.score, r.truth) == (100 - 15 - 5, truth)
-    wrong = next(name for name in PATIENTS if name != truth)
+    wrong = next(name for name in BUGS if name != truth)
     assert compute(lines, "B", (), wrong).score == 0
     everything = compute(lines, "B", tuple(CHARTS), truth)
     assert everything.score == 100 - sum(price for price, _ in CHARTS.values()) > 0
@@ -61,9 +61,11 @@ def test_a_right_diagnosis_is_worth_100_less_the_charts_and_a_wrong_one_nothing(
 
 def test_bad_input_is_told(lines):
     for changes, words in (
-        ({"case": "Z"}, "Unknown case 'Z'"), ({"ordered": ("pulse",)}, "Unknown chart 'pulse'"),
-        ({"diagnosis": "flu"}, "Unknown diagnosis 'flu'"), ({"seed": 9}, "Seed 9 has no healthy"),
-    ):  # fmt: skip
+        ({"case": "Z"}, "Unknown case 'Z'"),
+        ({"ordered": ("pulse",)}, "Unknown chart 'pulse'"),
+        ({"diagnosis": "flu"}, "Unknown diagnosis 'flu'"),
+        ({"seed": 9}, "Seed 9 has no healthy"),
+    ):
         with pytest.raises(BadInput, match=words):
             compute(lines, **changes)
 
@@ -90,7 +92,7 @@ def test_controls_are_obeyed_and_a_closed_case_stays_closed(lines):
     sheet.name.value = truth
     sheet.tell.click()
     assert sheet.result.score == 85 == sheet.total
-    sheet.name.value = next(name for name in PATIENTS if name != truth)
+    sheet.name.value = next(name for name in BUGS if name != truth)
     sheet.tell.click()
     sheet.chart.value = "reset"
     sheet.order.click()

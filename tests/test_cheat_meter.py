@@ -39,16 +39,16 @@ def test_the_soft_policy_is_the_best_with_its_bonus(rules):
         """Return plus bonus, by playing all there is: start lane, paddle, coin."""
         total = 0.0
         for s, x, k in itertools.product(range(4), range(8), range(2)):
-            law = np.zeros(8)
-            law[x] = rules.probs[k] / 32
+            share = np.zeros(8)
+            share[x] = rules.probs[k] / 32
             for t in range(rules.last):
                 chance = policy[t, s, k if t >= rules.reveal else 2]  # (8, 3)
                 entropy = -(chance * np.log(np.maximum(chance, 1e-300))).sum(-1)
-                total += bonus * (law * entropy).sum()
-                step = law[:, None] * chance
-                law = np.zeros(8)
+                total += bonus * (share * entropy).sum()
+                step = share[:, None] * chance
+                share = np.zeros(8)
                 for a in range(3):
-                    np.add.at(law, np.clip(np.arange(8) + a - 1, 0, 7), step[:, a])
+                    np.add.at(share, np.clip(np.arange(8) + a - 1, 0, 7), step[:, a])
         return total + at_start(sweep(rules, policy=policy)[0])
 
     best = paid(policy)

@@ -339,7 +339,9 @@ DAMAGE_OF_TRAINING = {
 
 
 def agent_and_moments(trainer):
-    state = {**trainer.agent.state_dict(), **trainer.agent.optimizer.state_dict()}
+    state = trainer.agent.state_dict()
+    for number, moments in trainer.agent.optimizer.state_dict()["state"].items():
+        state |= {f"{name} {number}": moments[name] for name in ("mean", "square")}
     return {k: v.clone() for k, v in state.items()}
 
 

@@ -14,17 +14,17 @@ MAKE = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
 def commands(text: str) -> set[str]:
-    """Calls of pytest and ruff, each on one line with single spaces."""
+    """Calls of pytest, ruff and pyright, each on one line with single spaces."""
     text = re.sub(r'cd "[^"]*" &&|"?\$\(BIN\)/python"?', lambda m: "python" * ("BIN" in m[0]), text)
     text = re.sub(r">-\n", "", text)
     text = re.sub(r"(python -m pytest --nbval[^\n]*)\n\s+(--nbval)", r"\1 \2", text)
-    found = re.findall(r"python -m (?:pytest|ruff)(?: [^\n&]*)?", text)
+    found = re.findall(r"python -m (?:pytest|ruff|pyright)(?: [^\n&]*)?", text)
     return {" ".join(shlex.split(command)) for command in found}
 
 
 def test_the_workflow_runs_the_commands_of_the_makefile():
     assert commands(WORKFLOW) == commands(MAKE)
-    assert len(commands(MAKE)) == 4
+    assert len(commands(MAKE)) == 5
 
 
 def test_the_notebooks_run_in_the_environment_of_the_makefile():

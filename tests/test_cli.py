@@ -19,8 +19,7 @@ from PIL import Image
 import wmlib
 from wmlib.__main__ import main
 from wmlib.agent import Dreamer
-from wmlib.checkpoint import checkpoints, latest, load_agent
-from wmlib.trainer import read_metrics
+from wmlib.checkpoint import checkpoints, latest, load_agent, read_metrics
 
 CONFIG = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
 CONFIG |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=16, random_steps=0, model_updates=0)

@@ -15,13 +15,28 @@ from wmlib.widgets import Cockpit
 compute = Cockpit.compute
 LINES = [
     {"steps": 100, "updates": 0, "seconds": 1.0, "episodes": 3, "score": -0.9},
-    {"steps": 200, "updates": 40, "seconds": 3.0, "episodes": 9, "score": -0.2, "eval_return": 0.1,
-     "rec": 3.0, "kl": 2.0},
-]  # fmt: skip
+    {
+        "steps": 200,
+        "updates": 40,
+        "seconds": 3.0,
+        "episodes": 9,
+        "score": -0.2,
+        "eval_return": 0.1,
+        "rec": 3.0,
+        "kl": 2.0,
+    },
+]
 QUICK = {
-    "batch_size": 4, "batch_length": 8, "random_steps": 64, "model_updates": 2, "deter": 16,
-    "hidden": 8, "units": 8, "depth": 8, "num_envs": 4,
-}  # fmt: skip
+    "batch_size": 4,
+    "batch_length": 8,
+    "random_steps": 64,
+    "model_updates": 2,
+    "deter": 16,
+    "hidden": 8,
+    "units": 8,
+    "depth": 8,
+    "num_envs": 4,
+}
 
 
 @pytest.fixture(scope="module")

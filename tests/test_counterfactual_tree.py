@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import wmlib
-from wmlib.checks.dreams import ball_lanes, paddle_lanes
+from wmlib.diagnostics import ball_lanes, paddle_lanes
 from wmlib.errors import BadInput
 from wmlib.rssm import State
 from wmlib.widgets import CounterfactualTree
@@ -39,14 +39,15 @@ def test_shapes_and_probabilities(agent, rows, depth, same):
 
 def test_a_tree_depends_on_its_sample_only(agent, rows):
     torch.manual_seed(5)
-    one = compute(agent, rows, sample=3)
+    first = compute(agent, rows, sample=3)
     state = torch.get_rng_state()
     torch.rand(3)
-    two, other = compute(agent, rows, sample=3), compute(agent, rows, sample=8)
+    again = compute(agent, rows, sample=3)
+    other = compute(agent, rows, sample=8)
     torch.set_rng_state(state)
-    for a, b in zip(one.frames + one.promises, two.frames + two.promises, strict=True):
+    for a, b in zip(first.frames + first.promises, again.frames + again.promises, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert any((a != b).any() for a, b in zip(one.frames, other.frames, strict=True))
+    assert any((a != b).any() for a, b in zip(first.frames, other.frames, strict=True))
 
 
 def test_what_was_not_seen_does_not_matter(agent, rows):
@@ -112,9 +113,11 @@ def test_promises_add_up(agent, rows):
 
 def test_bad_input_is_told(agent, rows):
     for changes, words in (
-        ({"root": 7}, "from 0 to 6"), ({"root": -1}, "from 0 to 6"), ({"depth": 0}, "1 to 3"),
+        ({"root": 7}, "from 0 to 6"),
+        ({"root": -1}, "from 0 to 6"),
+        ({"depth": 0}, "1 to 3"),
         ({"temperature": 0.0}, "must be positive"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(BadInput, match=words):
             compute(agent, rows, **changes)
     with pytest.raises(BadInput, match="images only"):
@@ -128,9 +131,8 @@ def test_colours_are_symmetric_and_clear():
 
 
 def test_small_leaves_have_short_numbers():
-    assert [short(x) for x in (0.83, -0.05, 0.0, -1.04, 0.999)] == [
-        "+.83", "−.05", ".00", "−1.0", "+1.0"
-    ]  # fmt: skip
+    words = {0.83: "+.83", -0.05: "−.05", 0.0: ".00", -1.04: "−1.0", 0.999: "+1.0"}
+    assert {number: short(number) for number in words} == words
 
 
 def test_controls_are_obeyed(agent):

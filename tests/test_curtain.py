@@ -24,7 +24,7 @@ from wmlib.envs.curtain import (
     PADDLE,
     Curtain,
     CurtainVec,
-    State,
+    Scene,
     advance,
     draw_frames,
     draw_start,
@@ -67,7 +67,7 @@ def play_all(rules, state, gamma=1.0):
     """Returns (len(state), 3^n) of every action sequence that can still follow."""
     n = rules.last - int(state.t[0])
     sequences = all_sequences(n)
-    now = State(*(np.repeat(v, len(sequences)) for v in state))
+    now = Scene(*(np.repeat(v, len(sequences)) for v in state))
     total = 0.0
     for i in range(n):
         now, reward = advance(rules, now, np.tile(sequences[:, i], len(state.t)))
@@ -78,7 +78,7 @@ def play_all(rules, state, gamma=1.0):
 def returns(rules, gamma=1.0):
     """(4, K, 8, pre, post): returns of all sequences before and after the reveal."""
     s, d, x = starts(rules)
-    table = play_all(rules, State(np.zeros_like(s), s, d, x), gamma)
+    table = play_all(rules, Scene(np.zeros_like(s), s, d, x), gamma)
     return table.reshape(4, -1, 8, 3**rules.reveal, 3 ** (rules.last - rules.reveal))
 
 
@@ -224,14 +224,14 @@ def test_final_reward(goal, sign, late):
 def test_geometry():
     rules = make_rules()
     s, d, x = starts(rules)
-    wins = (play_all(rules, State(np.full_like(s, 4), s, d, x)) > 0).any(1)
+    wins = (play_all(rules, Scene(np.full_like(s, 4), s, d, x)) > 0).any(1)
     both = wins.reshape(4, 2, 8).all(1)
     distance = np.abs(np.arange(8) - np.arange(2, 6)[:, None])
     assert (both == (distance <= 1)).all()
     assert wins.mean() == 44 / 64  # a random lane: 69 %
     assert wins[x == 3].mean() == wins[x == 4].mean() == 0.875
     narrow = make_rules(curtain=3)
-    wins = (play_all(narrow, State(np.full_like(s, 5), s, d, x)) > 0).any(1)
+    wins = (play_all(narrow, Scene(np.full_like(s, 5), s, d, x)) > 0).any(1)
     assert (wins.reshape(4, 2, 8).all(1) == (distance == 0)).all()
 
 
@@ -334,7 +334,7 @@ def test_value_and_best_action_against_brute_force(world, gamma):
     rules = make_rules(**world)
     s, d, x = starts(rules)
     for t in range(rules.reveal - 1, rules.last):
-        state = State(np.full_like(s, t), s, d, x)
+        state = Scene(np.full_like(s, t), s, d, x)
         table = play_all(rules, state, gamma).reshape(4, len(rules.offsets), 8, 3, -1)
         unseen = t < rules.reveal
         q = table.max(-1)  # (4, K, 8, 3)
@@ -360,7 +360,7 @@ def frame_histories(world, actions, flips=None):
     weight = np.tile(np.repeat(rules.probs, 8), 4) / 32
     copies = 1 if flips is None else flips.shape[1]
     s, d, x, weight = (np.repeat(v, copies) for v in (s, d, x, weight / copies))
-    state, frames = State(np.zeros_like(s), s, d, x), []
+    state, frames = Scene(np.zeros_like(s), s, d, x), []
     for t in range(len(actions) + 1):
         if t:
             state, _ = advance(rules, state, np.full_like(s, actions[t - 1]))

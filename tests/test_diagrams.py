@@ -76,10 +76,10 @@ def test_no_words_of_the_map_collide():
     with default_look():
         drawing = diagrams._Map(frozenset(figures.BLOCKS))
         drawing.draw()
-        assert collisions(drawing.sheet) == []
-        drawing.sheet.text((268, 348), "decoder")
-        drawing.sheet.text((1, 200), "outside")
-        assert len(collisions(drawing.sheet)) == 2  # it would be noticed
+        assert collisions(drawing.page) == []
+        drawing.page.text((268, 348), "decoder")
+        drawing.page.text((1, 200), "outside")
+        assert len(collisions(drawing.page)) == 2  # it would be noticed
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_no_words_of_the_structure_collide():
     with default_look():
         drawing = training._Training()
         drawing.draw(*[[Image.new("RGB", (8, 8))] * 3] * 2)
-        assert collisions(drawing.sheet) == []
+        assert collisions(drawing.page) == []
 
 
 def test_drawings_are_written_by_one_command(tmp_path):

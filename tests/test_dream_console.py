@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import wmlib
-from wmlib.checks.dreams import paddle_lanes
-from wmlib.envs.curtain import State, draw_frames, make_rules
+from wmlib.diagnostics import paddle_lanes
+from wmlib.envs.curtain import Scene, draw_frames, make_rules
 from wmlib.errors import BadInput
 from wmlib.widgets import DreamConsole
 from wmlib.widgets.dream_session import compute, judge
@@ -24,7 +24,7 @@ def film(offset, actions, lane=3, paddle=4, rules=None, length=8):
     """The frames of one episode, drawn from the rules: (T, 16, 16, 1) uint8."""
     rules, frames = rules or make_rules(), []
     for t in range(length):
-        world = State(*(np.array([v]) for v in (t, lane, offset, paddle)))
+        world = Scene(*(np.array([v]) for v in (t, lane, offset, paddle)))
         frames.append(draw_frames(rules, world)[0])
         if t < len(actions):
             paddle = int(np.clip(paddle + actions[t] - 1, 0, 7))
@@ -124,11 +124,11 @@ def test_the_same_seed_gives_the_same_result_and_leaves_chance_alone(agent):
     torch.manual_seed(5)
     wanted = torch.rand(3)
     torch.manual_seed(5)
-    one = compute(agent, seed=2)
+    result = compute(agent, seed=2)
     assert torch.equal(torch.rand(3), wanted)
     torch.rand(9)
-    assert flat(one) == flat(compute(agent, seed=2))
-    assert flat(one) != flat(compute(agent, seed=3))
+    assert flat(result) == flat(compute(agent, seed=2))
+    assert flat(result) != flat(compute(agent, seed=3))
 
 
 def test_commanded_actions_move_both_paddles(agent):

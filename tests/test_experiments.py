@@ -9,22 +9,29 @@ from PIL import Image
 
 import wmlib
 from wmlib import experiments
+from wmlib.checkpoint import read_metrics
 from wmlib.errors import BadInput
-from wmlib.experiments import EXPERIMENTS, Spec
-from wmlib.trainer import read_metrics
+from wmlib.experiments import training
+from wmlib.experiments.training import RUNS, TrainingRun
 
 CHANGES = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
 CHANGES |= dict(batch_length=8, horizon=4, imagine_last=2, ratio=4, random_steps=0, model_updates=0)
-TINY = Spec(
-    "wmlib/Curtain-v0", (0, 4), steps=72, episodes=3, eval_every=36, curve_episodes=2,
-    env_args={"p": 0.75}, changes=CHANGES,
-)  # fmt: skip
+TINY = TrainingRun(
+    "wmlib/Curtain-v0",
+    seeds=(0, 4),
+    steps=72,
+    episodes=3,
+    eval_every=36,
+    curve_episodes=2,
+    env_args={"p": 0.75},
+    changes=CHANGES,
+)
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch):
     monkeypatch.setenv("WMLIB_THREADS", "1")
-    monkeypatch.setitem(EXPERIMENTS, "small", TINY)
+    monkeypatch.setitem(RUNS, "small", TINY)
 
 
 def test_results_are_written_once_and_can_be_read(tmp_path, monkeypatch):
@@ -45,7 +52,7 @@ def test_results_are_written_once_and_can_be_read(tmp_path, monkeypatch):
         assert (np.diff(curve["steps"][mine]) >= 0).all()
         assert np.isfinite(curve["eval_return"][mine]).sum() == 2  # at 36 and at 72
     written = (out / "small.csv").read_bytes()
-    monkeypatch.setattr(wmlib, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained again"))
     assert experiments.run("small", out) == lines
     assert (out / "small.csv").read_bytes() == written
     assert (out / "small.jsonl").read_text() == stored
@@ -54,8 +61,8 @@ def test_results_are_written_once_and_can_be_read(tmp_path, monkeypatch):
 
 def test_only_the_missing_seeds_are_run(tmp_path, monkeypatch):
     tmp_path.joinpath("small.jsonl").write_text('{"seed": 0}\n')
-    monkeypatch.setattr(experiments, "one", lambda spec, seed, folder: {"seed": seed})
-    monkeypatch.setattr(experiments, "_append_curve", lambda *_: None)
+    monkeypatch.setattr(training, "run_seed", lambda spec, seed, folder: {"steps": 1})
+    monkeypatch.setattr(training, "read_metrics", lambda _: {"steps": [1.0]})
     lines = experiments.run("small", tmp_path)
     assert [line["seed"] for line in lines] == [0, 4]
     lines = experiments.run("small", tmp_path, seeds=(4, 9))
@@ -65,22 +72,30 @@ def test_only_the_missing_seeds_are_run(tmp_path, monkeypatch):
 def test_the_settings_of_an_experiment_reach_the_run(tmp_path, monkeypatch):
     asked = []
 
-    def train(agent, env, *args, **kwargs):
-        asked.append((agent.config, env.spec, args, kwargs))
+    def train(agent, env, **kwargs):
+        asked.append((agent.config, env.spec, kwargs))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(wmlib, "train", train)
+    monkeypatch.setattr(training, "train", train)
     with pytest.raises(KeyboardInterrupt):
         experiments.run("small", tmp_path)
-    (config, spec, (steps, *_), kwargs), = asked  # fmt: skip
+    ((config, spec, kwargs),) = asked
     assert config == wmlib.preset("tiny", **CHANGES)
-    assert spec["kwargs"] == {"p": 0.75} and spec["num_envs"] == 4 and steps == 72
-    assert kwargs == {"eval_every": 36, "eval_episodes": 3, "curve_episodes": 2}
+    assert spec["kwargs"] == {"p": 0.75} and spec["num_envs"] == 4
+    assert kwargs.pop("out").name == "run"
+    assert kwargs == {
+        "steps": 72,
+        "minutes": None,
+        "seed": 0,
+        "eval_every": 36,
+        "eval_episodes": 3,
+        "curve_episodes": 2,
+    }
 
 
 @pytest.mark.parametrize("minutes", [None, 5])
 def test_an_interrupted_run_is_not_stored(minutes, tmp_path, monkeypatch):
-    monkeypatch.setitem(EXPERIMENTS, "small", Spec(
+    monkeypatch.setitem(RUNS, "small", TrainingRun(
         "wmlib/Curtain-v0", (0,), steps=72, minutes=minutes, changes=CHANGES, episodes=1,
     ))  # fmt: skip
     stopped = contextlib.nullcontext([2])
@@ -91,7 +106,7 @@ def test_an_interrupted_run_is_not_stored(minutes, tmp_path, monkeypatch):
 
 
 def test_a_run_that_used_up_its_minutes_is_stored(tmp_path, monkeypatch):
-    monkeypatch.setitem(EXPERIMENTS, "small", Spec(
+    monkeypatch.setitem(RUNS, "small", TrainingRun(
         "wmlib/Curtain-v0", (0,), minutes=0.002, changes=CHANGES, episodes=1,
     ))  # fmt: skip
     (line,) = experiments.run("small", tmp_path)
@@ -101,7 +116,7 @@ def test_a_run_that_used_up_its_minutes_is_stored(tmp_path, monkeypatch):
 def test_an_unknown_experiment_is_told(tmp_path):
     with pytest.raises(BadInput) as caught:
         experiments.run("alchemy", tmp_path / "out")
-    assert all(name in str(caught.value) for name in ("alchemy", *EXPERIMENTS))
+    assert all(name in str(caught.value) for name in ("alchemy", *experiments.names()))
     assert not (tmp_path / "out").exists()
 
 
@@ -111,9 +126,9 @@ def test_a_file_in_the_way_is_told(tmp_path):
         experiments.run("small", tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", RUNS)
 def test_every_experiment_can_be_built(name):
-    spec = EXPERIMENTS[name]
+    spec = RUNS[name]
     config = wmlib.preset(spec.preset, **spec.changes)
     env = wmlib.make_env(spec.env, 1, 0, **spec.env_args)
     wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)

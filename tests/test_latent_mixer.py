@@ -5,10 +5,11 @@ import pytest
 import torch
 
 import wmlib
+from wmlib.diagnostics import fit_read_out
 from wmlib.errors import BadInput
 from wmlib.rssm import State
 from wmlib.widgets import LatentMixer
-from wmlib.widgets.latent_mixer import compute, fit
+from wmlib.widgets.latent_mixer import compute
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_a_probe_learns_what_is_linear_and_nothing_else():
     y = torch.arange(400) % 4
     x = torch.randn(400, 2, 8)
     x[:, 1, :4] += 4 * torch.eye(4)[y]
-    weight, bias = fit(x[:200], y[:200])
+    weight, bias = fit_read_out(x[:200], y[:200])
     hits = (torch.einsum("ntf,tfk->ntk", x[200:], weight) + bias).argmax(-1) == y[200:, None]
     share = hits.float().mean(0)
     assert share[0] < 0.4 and share[1] > 0.95

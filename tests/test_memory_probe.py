@@ -94,7 +94,7 @@ def test_nats_are_minus_the_logarithm_of_the_probability():
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "words"),
     [
         ({"episode": 3}, "episode must be 0 to 2"),
         ({"wiped": 5}, "steps 0 to 4, not 5"),
@@ -102,8 +102,8 @@ def test_nats_are_minus_the_logarithm_of_the_probability():
         ({"frames": FRAMES[0]}, "are needed"),
     ],
 )
-def test_what_cannot_be_is_told(change, told):
-    with pytest.raises(BadInput, match=told):
+def test_what_cannot_be_is_told(change, words):
+    with pytest.raises(BadInput, match=words):
         compute(Remembering(), **{"frames": FRAMES, "actions": ACTIONS, **change})
 
 

@@ -8,21 +8,21 @@ from wmlib.envs.curtain import make_rules
 from wmlib.envs.oracle import entropy_per_step
 from wmlib.errors import BadInput
 from wmlib.widgets import NatsCounter, NatsEntry, model_entry
-from wmlib.widgets.base import Sheet
+from wmlib.widgets.base import Canvas
 from wmlib.widgets.nats_counter import BLUE, GREEN, compute
 
 FRAME = np.random.default_rng(0).integers(0, 256, (16, 16, 1)).astype(np.uint8)
 
 
-def one(nll, kl, entropy=3.0, drawn=None):
+def entry(nll, kl, entropy=3.0, drawn=None):
     return NatsEntry(FRAME, FRAME / 255 if drawn is None else drawn, nll, kl, entropy)
 
 
-ENTRIES = {(2, 4, 1.0): one(1.5, 2.0), (2, 8, 1.0): one(0.5, 3.0), (4, 8, 0.1): one(0.1, 6.0)}
+ENTRIES = {(2, 4, 1.0): entry(1.5, 2.0), (2, 8, 1.0): entry(0.5, 3.0), (4, 8, 0.1): entry(0.1, 6.0)}
 
 
 def test_one_frame():
-    r = compute({(2, 4, 1.0): one(1.5, 2.0, drawn=FRAME / 510)}, (2, 4, 1.0))
+    r = compute({(2, 4, 1.0): entry(1.5, 2.0, drawn=FRAME / 510)}, (2, 4, 1.0))
     assert (r.latents, r.classes, r.beta, r.t) == (2, 4, 1.0, 0)
     assert r.total == pytest.approx(3.5) and r.gap == pytest.approx(0.5)
     np.testing.assert_allclose(r.frame, FRAME / 255)
@@ -43,14 +43,14 @@ def test_an_episode():
 
 def test_beta_does_not_weigh_the_bars():
     """NLL + KL >= entropy holds without beta only, so beta may not enter the sum."""
-    same = {(2, 4, beta): one(1.5, 2.0) for beta in (0.1, 1.0, 5.0)}
+    same = {(2, 4, beta): entry(1.5, 2.0) for beta in (0.1, 1.0, 5.0)}
     assert {compute(same, setting).total for setting in same} == {3.5}
 
 
 def test_the_scale_is_common_and_cropped():
     tops = [compute(ENTRIES, setting).top for setting in ENTRIES]
     np.testing.assert_allclose(tops, 6.1)
-    wild = ENTRIES | {(1, 2, 1.0): one(90.0, 0.0)}
+    wild = ENTRIES | {(1, 2, 1.0): entry(90.0, 0.0)}
     assert {compute(wild, setting).top for setting in wild} == {9.0}
 
 
@@ -61,14 +61,14 @@ def test_an_unknown_setting_is_told_with_the_known_ones():
 
 def test_parts_that_do_not_fit_are_told():
     with pytest.raises(BadInput, match="do not fit"):
-        compute({(2, 4, 1.0): one(np.ones(2), np.ones(2))}, (2, 4, 1.0))
+        compute({(2, 4, 1.0): entry(np.ones(2), np.ones(2))}, (2, 4, 1.0))
     with pytest.raises(BadInput, match="do not fit"):
-        compute({(2, 4, 1.0): one(1, 1, drawn=np.zeros((8, 8, 1)))}, (2, 4, 1.0))
+        compute({(2, 4, 1.0): entry(1, 1, drawn=np.zeros((8, 8, 1)))}, (2, 4, 1.0))
 
 
 @pytest.mark.parametrize("nll, kl, exact", [(1.5, 2.0, 3.0), (0.2, 4.0, 2.0), (0.0, 1.0, 3.0)])
 def test_bars_are_as_tall_as_their_nats(nll, kl, exact):
-    r = compute({(2, 4, 1.0): one(nll, kl, exact)}, (2, 4, 1.0))
+    r = compute({(2, 4, 1.0): entry(nll, kl, exact)}, (2, 4, 1.0))
     image = np.asarray(NatsCounter.draw(r))[::2, ::2]
     column = image[200:380, 234]  # through the middle of the one bar
     rgb = {name: tuple(int(name[i : i + 2], 16) for i in (1, 3, 5)) for name in (BLUE, GREEN)}
@@ -96,7 +96,7 @@ def test_a_function_is_asked_once_per_setting():
 
     def train(latents, classes, beta):
         asked.append((latents, classes, beta))
-        return one(1 / latents, classes)
+        return entry(1 / latents, classes)
 
     widget = NatsCounter(train, latents=(4, 2), classes=(2,), betas=(1.0,))
     assert asked == [(2, 2, 1.0)] and widget.result.nll[0] == 0.5
@@ -132,8 +132,8 @@ def test_squared_errors_are_no_nats():
 
 
 def test_empty_bars_draw_nothing():
-    sheet = Sheet(20, 20)
-    before = sheet.image.copy()
-    sheet.box(5, 5, 0, 8, BLUE)
-    sheet.box(5, 5, 8, 0.2, BLUE)
-    assert sheet.image == before
+    canvas = Canvas(20, 20)
+    before = canvas.image.copy()
+    canvas.box(5, 5, 0, 8, BLUE)
+    canvas.box(5, 5, 8, 0.2, BLUE)
+    assert canvas.image == before

@@ -9,9 +9,9 @@ import torch
 
 import wmlib
 from wmlib.checkpoint import load_agent
-from wmlib.checks.dreams import ball_lanes, dream_laws, paddle_lanes
+from wmlib.diagnostics import ball_lanes, dream_laws, paddle_lanes
 from wmlib.errors import BadInput
-from wmlib.pretrained import __main__ as maker
+from wmlib.experiments import pretrained as maker
 
 COINS = {"curtain": 0.5, "curtain_p70": 0.7, "curtain_p90": 0.9}
 

@@ -12,7 +12,6 @@ import torch.multiprocessing as mp
 from torch import nn
 
 import wmlib
-from wmlib.ablations import rebuild_optimizer
 from wmlib.optim import LaProp
 
 CURTAIN = "wmlib/Curtain-v0"
@@ -60,7 +59,7 @@ def build(core=None, world=CURTAIN, seed=0, **changes):
     if core:
         actions = agent.actor.out.out_features
         agent.world.rssm.core = core(config.deter, config.stoch * config.classes, actions)
-        rebuild_optimizer(agent)
+        agent.optimizer = agent.build_optimizer()
     return agent, env
 
 
@@ -142,12 +141,11 @@ def test_the_changed_model_learns():
 class SharedLaProp(LaProp):
     """Every process takes the step of the mean gradient, as notebook 11 writes it down."""
 
-    def step(self):
-        for p in self.params:
-            if p.grad is not None:
-                torch.distributed.all_reduce(p.grad)
-                p.grad /= torch.distributed.get_world_size()
-        super().step()
+    def move(self, params, group):
+        for p in params:
+            torch.distributed.all_reduce(p.grad)
+            p.grad /= torch.distributed.get_world_size()
+        super().move(params, group)
 
 
 def work(rank, folder):
@@ -155,7 +153,7 @@ def work(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     agent, _ = build(seed=0)
-    rebuild_optimizer(agent, SharedLaProp)
+    agent.optimizer = agent.build_optimizer(SharedLaProp)
     trainer = wmlib.Trainer(agent, wmlib.make_env(CURTAIN, 4, rank), seed=rank)
     torch.manual_seed(rank)
     while trainer.updates < 6:

@@ -29,6 +29,7 @@ from reference import optim as ref_optim
 from reference import rssm as ref_rssm
 
 from wmlib import actor_critic, distributions, losses
+from wmlib.actor_critic import replay_value_loss
 from wmlib.agent import Dreamer
 from wmlib.config import Config
 from wmlib.optim import LaProp
@@ -653,7 +654,8 @@ def test_replay_value_loss(window, seed, lam):
     k = max(2, reward.shape[1] - 1)  # the last k rows only
     state, feature = states((2, k), seed)
     batch = batch_of(window)
-    loss = dreamer.replay_value_loss(batch, state, batch["boot"][:, -k:])
+    boot_rows = batch["boot"][:, -k:]
+    loss = replay_value_loss(dreamer.critic, batch, state.feature, boot_rows, dreamer.config)
     weights, bins = lists(dreamer.critic), ref.symexp_bins(11)
 
     def expected(row, features, sg):

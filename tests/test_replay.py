@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_rows import through_file
 
-from wmlib.envs.make import FinalRows, Row, RowEnv
+from wmlib.envs.rows import FinalRows, Row, RowEnv
 from wmlib.errors import BadInput
 from wmlib.replay import Replay
 
@@ -516,5 +516,5 @@ def test_sampling_before_there_is_a_window():
 
 
 def test_other_spaces_are_refused():
-    with pytest.raises(BadInput, match="space of obs must be a Box or a Discrete"):
+    with pytest.raises(BadInput, match="must be a Box or a Discrete"):
         Replay(Dict(a=VECTOR), BUTTONS, 1, 1)

@@ -14,7 +14,9 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from wmlib.envs.make import Rewind, Row, RowEnv, make_env
+from wmlib.envs.make import make_env
+from wmlib.envs.rewind import Rewind
+from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
 
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]

@@ -18,10 +18,11 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmlib
-from wmlib.checkpoint import checkpoints
-from wmlib.envs.make import RowEnv
+from wmlib.checkpoint import COLUMNS, checkpoints, forget_after, read_metrics, write_metrics
+from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
-from wmlib.trainer import COLUMNS, Trainer, evaluate, forget_after, read_metrics, write_metrics
+from wmlib.play import evaluate
+from wmlib.trainer import Trainer
 
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
 SMALL |= dict(random_steps=0, model_updates=0, stored_latents=False, warmup=2)
@@ -530,6 +531,15 @@ def test_a_new_loss_becomes_a_column(tmp_path):
     np.testing.assert_array_equal(metrics["steps"], [1, 2, 3])
     np.testing.assert_array_equal(metrics["rec"], [0.5, 0.125, 0])
     np.testing.assert_array_equal(metrics["mine"], [np.nan, 0.25, np.nan])
+
+
+def test_a_run_of_an_older_version_cannot_be_resumed(tmp_path):
+    trainer = ticks(make_trainer("CartPole-v1", tmp_path), 20)
+    state = trainer.state_dict() | {"optimizer": {"updates": np.zeros(3, np.int64)}}
+    trainer.state_dict = lambda: state
+    trainer.save()
+    with pytest.raises(BadInput, match="0.1.0 and cannot be resumed"):
+        make_trainer("CartPole-v1", tmp_path).resume()
 
 
 def test_a_trainer_without_a_directory_cannot_resume():

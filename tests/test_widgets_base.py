@@ -1,8 +1,13 @@
 """Widgets in their three situations: stored by a headless run, compared by nbval, and alive."""
 
+import ast
+import dataclasses
+import inspect
 import io
 import subprocess
 import sys
+from pathlib import Path
+from typing import get_type_hints
 
 import ipywidgets
 import nbformat
@@ -14,8 +19,9 @@ from store_notebooks import store
 import wmlib
 from wmlib.figures import PAPER
 from wmlib.widgets import DreamConsole, LatentMixer, NatsCounter, TugOfWar, Widget, WorldPlayer
-from wmlib.widgets.base import LINE, Sheet, signed
+from wmlib.widgets.base import LINE, Canvas, signed
 
+TESTS = Path(__file__).parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 BEGIN = "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)"
 MAKE = {
@@ -28,13 +34,85 @@ MAKE = {
 }
 
 
+def public_widgets():
+    """Names of all widgets of the package."""
+    kinds = {name: getattr(wmlib.widgets, name) for name in wmlib.widgets.__all__}
+    return [
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, Widget) and kind is not Widget
+    ]
+
+
+def called(source):
+    """Names of all functions and classes that a program calls."""
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return {function.id for function in calls if isinstance(function, ast.Name)}
+
+
+def test_the_browser_test_makes_every_widget():
+    path = TESTS / "browser/test_widgets_browser.py"
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "CELLS":
+            cells = ast.literal_eval(statement.value)
+    assert set(public_widgets()) - called("\n".join(cells)) == set()
+
+
+def test_every_widget_has_a_unit_test():
+    paths = [path for path in TESTS.glob("test_*.py") if path.name != Path(__file__).name]
+    made = [called(path.read_text(encoding="utf-8")) for path in paths]
+    assert set(public_widgets()) - set.union(*made) == set()
+
+
+@pytest.mark.parametrize("name", public_widgets())
+def test_every_widget_keeps_the_contract(name):
+    kind = getattr(wmlib.widgets, name)
+    assert kind.alt.endswith(".") and len(kind.alt) > 40
+    for function in ("compute", "draw"):
+        assert isinstance(inspect.getattr_static(kind, function), staticmethod)
+    result = get_type_hints(kind.evaluate)["return"]
+    assert dataclasses.is_dataclass(result) and result.__dataclass_params__.frozen
+    assert get_type_hints(kind.compute)["return"] is result
+    assert get_type_hints(kind.draw) == {"result": result, "return": Image.Image}
+    assert get_type_hints(kind.refresh)["return"] is type(None)
+
+
+class Echo(Widget):
+    """Shows the brightness that its slider says, times a factor that no control changes."""
+
+    alt = "A square as bright as a slider says."
+    factor = 1
+
+    def __init__(self):
+        self.knob = ipywidgets.IntSlider(3, max=9)
+        self.assemble([[self.knob]], self.evaluate(), refreshed_by=[self.knob])
+
+    def evaluate(self):
+        return self.factor * self.knob.value
+
+    def draw(self, result):
+        return Image.new("L", (4, 4), result)
+
+
+def test_a_control_that_refreshes_shows_what_is_evaluated():
+    widget = Echo()
+    assert widget.result == 3
+    widget.knob.value = 5
+    assert widget.result == 5 and image_of(widget).getpixel((0, 0)) == (5,) * 3
+    widget.factor = 2
+    assert widget.result == 5
+    widget.refresh()
+    assert widget.result == 10 and image_of(widget).getpixel((0, 0)) == (10,) * 3
+
+
 class Adder(Widget):
     """Adds what the slider says; fails at 3 and draws nothing at 4."""
 
     alt = "A square whose brightness is a sum."
 
     def __init__(self):
-        self.knob, self.press = ipywidgets.IntSlider(max=9), ipywidgets.Button(description="go")
+        self.knob = ipywidgets.IntSlider(max=9)
+        self.press = ipywidgets.Button(description="go")
         self.assemble([[self.knob, self.press]], 0)
         self.on(self.knob, self.add)
         self.on(self.press, lambda _: 200)
@@ -83,11 +161,11 @@ def test_a_picture_that_cannot_be_drawn_leaves_the_old_result():
 
 def test_the_bundle_holds_view_picture_and_a_constant_sentence():
     widget = Adder()
-    before, look = widget._repr_mimebundle_()
+    before, metadata = widget._repr_mimebundle_()
     assert before["image/png"].startswith(b"\x89PNG")
     assert before["text/plain"] == Adder.alt
     assert before[VIEW]["model_id"] == widget.view.model_id
-    assert look["image/png"] == {"width": 2, "alt": Adder.alt}
+    assert metadata["image/png"] == {"width": 2, "alt": Adder.alt}
     assert f'data-alt="{Adder.alt}"' in widget.view.children[-1].value
     widget.knob.value = 2
     after, _ = widget._repr_mimebundle_()
@@ -119,10 +197,10 @@ def test_a_busy_widget_drops_clicks_and_stops_its_play_button():
 
 
 def test_frames_stay_sharp_on_opaque_paper():
-    sheet = Sheet(60, 50)
+    canvas = Canvas(60, 50)
     frame = np.random.default_rng(0).random((16, 16, 1))
-    sheet.frame(6, 8, frame, 32, "#FF0000")
-    back = np.asarray(sheet.image)
+    canvas.frame(6, 8, frame, 32, "#FF0000")
+    back = np.asarray(canvas.image)
     inside = back[16:80, 12:76]
     np.testing.assert_array_equal(inside[::4, ::4, 0], (frame[..., 0] * 255).astype(np.uint8))
     for i, j in np.ndindex(4, 4):
@@ -151,8 +229,8 @@ def test_every_widget_is_opaque_and_fits_a_notebook(name):
     image = image_of(widget)
     assert image.width <= 2 * 760 and image.height <= 2 * 480
     assert int(widget.image.width) == image.width // 2
-    edge = np.concatenate([np.asarray(image)[[0, -1]].reshape(-1, 3),
-                           np.asarray(image)[:, [0, -1]].reshape(-1, 3)])  # fmt: skip
+    pixels = np.asarray(image)
+    edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     assert (edge == edge[0]).all()  # a closed border: nothing is drawn over it
     assert len(widget.alt) > 60 and not any(c.isdigit() for c in widget.alt.replace("16", ""))
 

@@ -19,9 +19,9 @@ def flat(result):
 
 
 def test_the_same_arguments_give_the_same_result():
-    one, two = (compute(p=0.7, seed=3, actions=(0, 2, 1)) for _ in range(2))
-    assert flat(one) == flat(two)
-    assert flat(one) != flat(compute(p=0.7, seed=4, actions=(0, 2, 1)))
+    first, again = (compute(p=0.7, seed=3, actions=(0, 2, 1)) for _ in range(2))
+    assert flat(first) == flat(again)
+    assert flat(first) != flat(compute(p=0.7, seed=4, actions=(0, 2, 1)))
 
 
 @pytest.mark.parametrize("p", [0.5, 0.9])
@@ -36,10 +36,10 @@ def test_the_belief_is_the_law_of_where_balls_land(p, curtain):
     for t in (0, 2, 2 + curtain - 1):
         for start in (2, 5):
             same = [seed for seed in range(160) if starts[seed] == start]
-            law = compute(p, same[0], (1,) * t, curtain=curtain).belief
-            assert law.sum() == pytest.approx(1)
-            assert set(np.flatnonzero(law)) == {start - 2, start + 2}
-            assert law[start - 2] == pytest.approx(p)
+            belief = compute(p, same[0], (1,) * t, curtain=curtain).belief
+            assert belief.sum() == pytest.approx(1)
+            assert set(np.flatnonzero(belief)) == {start - 2, start + 2}
+            assert belief[start - 2] == pytest.approx(p)
             assert abs((landed[same] == start - 2).mean() - p) < 0.2
     revealed = compute(p, 0, (1,) * (2 + curtain), curtain=curtain).belief
     assert revealed.max() == 1
@@ -134,7 +134,8 @@ def test_a_ball_that_is_given_up_does_not_count():
 def test_the_best_move_is_shown_on_request_only():
     best = {compute(seed=1, actions=(1, 1, 1, 1, a)).best_action for a in range(3)}
     assert len(best) > 1
-    widget, pictures = WorldPlayer(seed=1), []
+    widget = WorldPlayer(seed=1)
+    pictures = []
     for hint in (False, True):
         widget.hint.value = hint
         assert widget.result.hint == hint
@@ -144,9 +145,9 @@ def test_the_best_move_is_shown_on_request_only():
                 for action in range(3)
             ]
         )
-    (one, two, three), told = pictures
-    assert (one == two).all() and (two == three).all()
-    assert (told[0] != told[1]).any() and (told[1] != told[2]).any()
+    hidden, shown = pictures
+    assert (hidden[0] == hidden[1]).all() and (hidden[1] == hidden[2]).all()
+    assert (shown[0] != shown[1]).any() and (shown[1] != shown[2]).any()
 
 
 def test_other_coins_fix_p():

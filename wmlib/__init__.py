@@ -1,14 +1,16 @@
 """A DreamerV3-style world model and agent, built piece by piece in a course of notebooks."""
 
 from wmlib.agent import Dream, Dreamer
-from wmlib.checkpoint import load_agent
+from wmlib.checkpoint import load_agent, read_metrics
 from wmlib.config import PRESETS, Config, preset
-from wmlib.envs.make import RowEnv, make_env
+from wmlib.envs.make import make_env
+from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
+from wmlib.play import evaluate, play
 from wmlib.pretrained import load_pretrained, pretrained_card
 from wmlib.replay import Replay
 from wmlib.runtime import pick_device, seed_everything, set_threads
-from wmlib.trainer import Result, Trainer, evaluate, play, read_metrics, train
+from wmlib.trainer import Result, Trainer, train
 
 __version__ = "0.1.0"
 __all__ = [

@@ -8,15 +8,21 @@ import contextlib
 import io
 import json
 import sys
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
+from wmlib.agent import Dreamer
+from wmlib.checkpoint import latest, load_agent, read_checkpoint
+from wmlib.config import Config, preset
+from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
-
-from wmlib.checkpoint import latest, load_agent, read_checkpoint  # isort: skip
-from wmlib.config import Config, preset  # isort: skip
+from wmlib.play import evaluate
+from wmlib.runtime import pick_device, seed_everything, set_threads
+from wmlib.trainer import Result, train
 
 POSITIONAL = tyro.conf.Positional
 
@@ -120,18 +126,16 @@ COMMANDS["experiment"] = Experiment
 
 def run_train(args: Train) -> str:
     """Train; returns the line of JSON."""
-    import wmlib
-
     if args.resume and (args.out and Path(args.out) != Path(args.resume)):
         raise BadInput(f"--resume {args.resume} writes there; drop --out {args.out}.")
-    device = wmlib.pick_device(args.device)
-    wmlib.seed_everything(args.seed)
+    device = pick_device(args.device)
+    seed_everything(args.seed)
     spec = {"id": args.env, "num_envs": args.config.num_envs, "pixels": args.pixels}
     spec |= {"size": args.size, "kwargs": _env_args(args.env_args)}
-    env = wmlib.make_env(**spec, seed=args.seed)
-    agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, args.config)
+    env = make_env(**spec, seed=args.seed)
+    agent = Dreamer(env.single_observation_space, env.single_action_space, args.config)
     steps = 24_000 if args.steps is None and args.minutes is None else args.steps
-    result = wmlib.train(
+    result = train(
         agent.to(device),
         env,
         steps,
@@ -146,6 +150,7 @@ def run_train(args: Train) -> str:
 
 
 def _env_args(pairs: tuple[str, ...]) -> dict[str, object]:
+    """Arguments of the environment from "name=value", values as JSON or else as words."""
     values: dict[str, object] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
@@ -160,8 +165,9 @@ def _env_args(pairs: tuple[str, ...]) -> dict[str, object]:
 
 def _new_run(env: str, preset_name: str, seed: int) -> str:
     """First unused directory of this name under runs/."""
-    stem, number = f"runs/{env.split('/')[-1]}-{preset_name}-seed{seed}", 1
+    stem = f"runs/{env.split('/')[-1]}-{preset_name}-seed{seed}"
     path = stem
+    number = 1
     while Path(path).exists():
         number += 1
         path = f"{stem}-{number}"
@@ -170,18 +176,14 @@ def _new_run(env: str, preset_name: str, seed: int) -> str:
 
 def run_evaluate(args: Evaluate) -> str:
     """Evaluate; returns the line of JSON."""
-    import time
-
-    import wmlib
-
     if args.episodes < 1:
         raise BadInput(f"--episodes is {args.episodes}; it must be at least 1.")
     agent, about = load_agent(args.run, args.device)
     count = min(args.episodes, 100)
-    env = wmlib.make_env(**{**about["env"], "num_envs": count}, seed=args.seed)
+    env = make_env(**{**about["env"], "num_envs": count}, seed=args.seed)
     began = time.monotonic()
-    returns = wmlib.evaluate(agent, env, args.episodes, args.mode, args.seed)
-    return wmlib.Result(
+    returns = evaluate(agent, env, args.episodes, args.mode, args.seed)
+    return Result(
         env=about["env"]["id"],
         preset=agent.config.name,
         seed=args.seed,
@@ -201,20 +203,22 @@ def run_dream(args: Dream) -> str:
     from wmlib.figures import write_dream
 
     agent, about = load_agent(args.run, "cpu")
-    frames = write_dream(agent, about["env"], args.out, args.context, args.horizon, args.seed)
+    frames = write_dream(
+        agent,
+        about["env"],
+        args.out,
+        context=args.context,
+        horizon=args.horizon,
+        seed=args.seed,
+    )
     return json.dumps({"run": args.run, "out": args.out, "frames": frames})
 
 
 def run_experiment(args: Experiment) -> str:
     """Run it; returns a line of JSON."""
-    from wmlib import ablations, experiments
+    from wmlib import experiments
 
-    if args.name == "ablations":
-        lines = ablations.run(Path(args.out), args.jobs, args.seeds)
-        if args.plot:
-            ablations.draw(Path(args.out), Path(args.plot))
-        return json.dumps(lines)
-    lines = experiments.run(args.name, Path(args.out), args.threads, args.seeds)
+    lines = experiments.run(args.name, Path(args.out), args.threads, args.seeds, args.jobs)
     if args.plot:
         experiments.draw(args.name, Path(args.out), Path(args.plot))
     return json.dumps(lines)
@@ -233,7 +237,7 @@ def run_check(args: Check) -> str:
 
 def run_bench(args: Bench) -> str:
     """Measure; returns a line of JSON, after a table on stderr."""
-    from wmlib.bench import bench, draw, table
+    from wmlib.experiments.bench import bench, draw, table
 
     if args.seconds <= 0:
         raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
@@ -255,16 +259,21 @@ def parse(argv: list[str]) -> object:
     if argv[0] not in COMMANDS:
         print(__doc__, "\nTry: python -m wmlib train --help", file=sys.stderr)
         raise SystemExit(0)
-    kind, rest = COMMANDS[argv[0]], argv[1:]
+    kind = COMMANDS[argv[0]]
+    rest = argv[1:]
     wants_help = "-h" in rest or "--help" in rest
     default = _train_default(rest) if kind is Train else None
     box = io.StringIO()
+    args: Any = None
     try:
         with contextlib.nullcontext() if wants_help else contextlib.redirect_stderr(box):
             args, unknown = tyro.cli(
-                kind, args=rest, prog=f"python -m wmlib {argv[0]}", default=default,
+                kind,
+                args=rest,
+                prog=f"python -m wmlib {argv[0]}",
+                default=default,
                 return_unknown_args=True,
-            )  # fmt: skip
+            )
     except SystemExit:
         if wants_help:
             raise
@@ -296,14 +305,20 @@ def _train_default(argv: list[str]) -> Train:
     if run is None:
         return replace(default, config=preset(default.preset))
     (_, about), *_ = read_checkpoint(latest(Path(run)), "agent")
-    config, spec = Config().replace(**about["config"]), about["env"]
+    config = Config().replace(**about["config"])
+    spec = about["env"]
     if given("--preset") not in (None, config.name):
         raise BadInput(f"{run} was trained with preset '{config.name}', not '{default.preset}'.")
     pairs = tuple(f"{k}={json.dumps(v)}" for k, v in spec.get("kwargs", {}).items())
     return replace(
-        default, preset=config.name, config=config, seed=about["seed"], pixels=spec["pixels"],
-        size=spec["size"], env_args=pairs,
-    )  # fmt: skip
+        default,
+        preset=config.name,
+        config=config,
+        seed=about["seed"],
+        pixels=spec["pixels"],
+        size=spec["size"],
+        env_args=pairs,
+    )
 
 
 def _sentence(box: str) -> str:
@@ -320,8 +335,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         if not isinstance(args, Bench | Experiment):
-            from wmlib.runtime import set_threads
-
             set_threads()
         line = actions[type(args)](args)
         print(line)

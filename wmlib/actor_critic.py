@@ -1,11 +1,11 @@
 """Actor, critic and the scale of returns: how behaviour is learnt inside the dream.
 
-Shapes: N dreams, H horizon, F features, A actions.
+Shapes: N dreams, H horizon, F features, A actions; B windows of K real rows.
 """
 
 import copy
+from dataclasses import dataclass
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
@@ -17,19 +17,30 @@ from wmlib.distributions import (
     twohot_loss,
     twohot_mean,
 )
+from wmlib.losses import lambda_return
 from wmlib.nets import MLP, Head, linear
-from wmlib.world_model import action_size
+from wmlib.spaces import Space, act_kind, action_size
+from wmlib.world_model import Rollout
 
-__all__ = ["Actor", "Critic", "ReturnScale", "actor_loss", "dream_weights"]
+__all__ = [
+    "Actor",
+    "Critic",
+    "DreamLosses",
+    "ReturnScale",
+    "actor_loss",
+    "dream_losses",
+    "dream_weights",
+    "replay_value_loss",
+]
 
 
 class Actor(nn.Module):
     """Policy network: features (..., F) -> `DiscretePolicy` or `NormalPolicy` over A actions."""
 
-    def __init__(self, feature: int, act_space: gym.Space, config: Config):
+    def __init__(self, feature: int, act_space: Space, config: Config):
         super().__init__()
         actions = action_size(act_space)
-        self.discrete = isinstance(act_space, gym.spaces.Discrete)
+        self.discrete = act_kind(act_space) == "discrete"
         self.unimix = config.unimix
         self.mlp = MLP(feature, config.units, 3)
         self.out = linear(config.units, actions, outscale=0.01)
@@ -46,6 +57,8 @@ class Actor(nn.Module):
 
 class Critic(nn.Module):
     """Value of a state as a two-hot distribution, with a slow copy that steadies it."""
+
+    bins: Tensor
 
     def __init__(self, feature: int, config: Config):
         super().__init__()
@@ -76,11 +89,14 @@ class Critic(nn.Module):
     def update_slow(self) -> None:
         """Move the slow copy a little towards the fast critic; call after every update."""
         slow, fast = list(self.slow.parameters()), list(self.fast.parameters())
-        torch._foreach_lerp_(slow, fast, self.rate)
+        torch._foreach_lerp_(slow, fast, self.rate)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 class ReturnScale(nn.Module):
     """S = max(1, running range of returns between their 5th and 95th percentile)."""
+
+    low: Tensor
+    high: Tensor
 
     def __init__(self, rate: float = 0.01):
         super().__init__()
@@ -97,7 +113,7 @@ class ReturnScale(nn.Module):
 
 
 def percentile(x: Tensor, q: float) -> Tensor:
-    """q-quantile of all entries, linearly interpolated (torch.quantile stops at 2**24 of them)."""
+    """Quantile q of all entries, linearly interpolated (torch.quantile stops at 2**24 of them)."""
     x = x.flatten().float().sort().values
     place = q * (len(x) - 1)
     low = int(place)
@@ -105,7 +121,7 @@ def percentile(x: Tensor, q: float) -> Tensor:
 
 
 def dream_weights(continues: Tensor) -> Tensor:
-    """w_t: chance that the dream is still running at t, the start included. (N, H+1) -> (N, H)."""
+    """Chance w_t that the dream is still running at t, start included. (N, H+1) -> (N, H)."""
     return continues[:, :-1].cumprod(1)
 
 
@@ -119,3 +135,64 @@ def actor_loss(
     """REINFORCE with an entropy bonus. action (N, H, A), advantage and weight (N, H) -> (N, H)."""
     score = policy.log_prob(action.detach()) * advantage.detach()
     return -weight.detach() * (score + entropy_scale * policy.entropy())
+
+
+@dataclass(frozen=True)
+class DreamLosses:
+    """What actor and critic learn from N dreams of H steps; only the two losses have a gradient."""
+
+    policy: Tensor  # (N, H)
+    value: Tensor  # (N, H)
+    returns: Tensor  # (N, H)
+    weight: Tensor  # (N, H), chance that the dream is still running
+    entropy: Tensor  # (N, H), of the policy, in nats
+    scale: Tensor  # scalar, of the returns
+
+
+def dream_losses(
+    actor: Actor,
+    critic: Critic,
+    return_scale: ReturnScale,
+    dream: Rollout,
+    reward: Tensor,
+    continues: Tensor,
+    config: Config,
+) -> DreamLosses:
+    """Losses of actor and critic in N dreams whose states carry no gradient.
+
+    reward and continues (N, H+1) are what the dream pays and the chance that it goes on.
+    """
+    feature = dream.feature  # (N, H+1, F)
+    logits = critic(feature)  # (N, H+1, bins)
+    with torch.no_grad():
+        value = critic.mean(logits)  # (N, H+1)
+        never = torch.zeros_like(continues)
+        returns = lambda_return(reward, value, 1 - continues, never, 1.0, config.lam)  # (N, H)
+        weight = dream_weights(continues)
+        scale = return_scale(returns)
+        advantage = (returns - value[:, :-1]) / scale
+    policy = actor(feature[:, :-1].contiguous())
+    return DreamLosses(
+        policy=actor_loss(policy, dream.action, advantage, weight, config.entropy_scale),
+        value=weight * critic.loss(logits, feature, returns),
+        returns=returns,
+        weight=weight,
+        entropy=policy.entropy().detach(),
+        scale=scale,
+    )
+
+
+def replay_value_loss(
+    critic: Critic, batch: dict[str, Tensor], feature: Tensor, bootstrap: Tensor, config: Config
+) -> Tensor:
+    """Critic loss on the last K real rows, each bootstrapped with its own dream. -> (B, K-1).
+
+    feature (B, K, F) keeps its gradient: what the value needs to know, the model must hold.
+    bootstrap (B, K) is the return of the dream that begins in each row.
+    """
+    k = bootstrap.shape[1]
+    reward = batch["reward"][:, -k:]
+    terminal, last = (batch[name][:, -k:].float() for name in ("is_terminal", "is_last"))
+    returns = lambda_return(reward, bootstrap, terminal, last, config.gamma, config.lam)
+    loss = critic.loss(critic(feature), feature, returns)
+    return (1 - last[:, :-1]) * loss

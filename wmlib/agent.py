@@ -5,19 +5,20 @@ Shapes: N environments, B windows of T rows, K of them dreamt from, H horizon.
 
 from dataclasses import dataclass
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmlib.actor_critic import Actor, Critic, ReturnScale, actor_loss, dream_weights
+from wmlib.actor_critic import Actor, Critic, ReturnScale, dream_losses, replay_value_loss
 from wmlib.config import Config
+from wmlib.distributions import kl_divergence
 from wmlib.errors import BadInput
-from wmlib.losses import lambda_return, total
+from wmlib.losses import total
 from wmlib.optim import LaProp
 from wmlib.rssm import Observed, State
 from wmlib.runtime import autocast
-from wmlib.world_model import WorldModel, encode_action
+from wmlib.spaces import Space, encode_action
+from wmlib.world_model import WorldModel
 
 __all__ = ["Dream", "Dreamer", "Memory"]
 
@@ -49,19 +50,32 @@ class Dream:
 class Dreamer(nn.Module):
     """DreamerV3. The constructor is the table of contents."""
 
-    def __init__(self, obs_space: gym.Space, act_space: gym.Space, config: Config):
+    def __init__(self, obs_space: Space, act_space: Space, config: Config):
         super().__init__()
-        self.obs_space, self.act_space, self.config = obs_space, act_space, config
+        self.obs_space = obs_space
+        self.act_space = act_space
+        self.config = config
         feature = config.deter + config.stoch * config.classes
         self.world = WorldModel(obs_space, act_space, config)
         self.actor = Actor(feature, act_space, config)
         self.critic = Critic(feature, config)
         self.return_scale = ReturnScale()
-        self.optimizer = LaProp(
-            self.parameters(), config.lr, config.warmup, config.agc,
-            slower=self.actor.parameters(), slowdown=config.actor_lr,
-            decay=config.lr_decay,
-        )  # fmt: skip
+        self.optimizer = self.build_optimizer()
+
+    def build_optimizer(self, kind: type[LaProp] = LaProp) -> LaProp:
+        """A fresh optimiser over all parameters that learn: two groups, of which the actor is one.
+
+        Call it again, `agent.optimizer = agent.build_optimizer()`, after replacing a part of the
+        agent. `kind` takes LaProp's settings.
+        """
+        c = self.config
+        actor = set(self.actor.parameters())
+        learning = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in learning if p not in actor]},
+            {"params": [p for p in learning if p in actor], "lr": c.lr * c.actor_lr},
+        ]
+        return kind(groups, lr=c.lr, warmup=c.warmup, agc=c.agc, decay=c.lr_decay)
 
     @property
     def device(self) -> torch.device:
@@ -137,9 +151,10 @@ class Dreamer(nn.Module):
         if bad := self._not_finite(metrics):
             self.return_scale.low.copy_(scale_before[0])
             self.return_scale.high.copy_(scale_before[1])
-            self.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             raise FloatingPointError(f"not finite: {', '.join(bad)}")
         self.optimizer.step()
+        self.optimizer.zero_grad()
         if behaviour:
             self.critic.update_slow()
         return metrics, state
@@ -156,11 +171,10 @@ class Dreamer(nn.Module):
 
     def scales(self, behaviour: bool = True) -> dict[str, float]:
         """Weight of every loss in the total."""
-        c = self.config
-        world = {"rec": 1.0, "rew": 1.0, "con": 1.0, "dyn": c.dyn_scale, "rep": c.rep_scale}
+        world = self.world.scales()
         if not behaviour:
             return world
-        return world | {"policy": 1.0, "value": 1.0, "repval": c.replay_value_scale}
+        return world | {"policy": 1.0, "value": 1.0, "repval": self.config.replay_value_scale}
 
     def losses(
         self, batch: dict[str, Tensor], start: State | None = None, behaviour: bool = True
@@ -168,19 +182,13 @@ class Dreamer(nn.Module):
         """All losses of one batch (unreduced), metrics, and the posterior states (detached)."""
         seen = self.world.observe(batch, start)
         losses = self.world.losses(batch, seen)
-        metrics = {"kl": self.exact_kl(seen)}
+        with torch.no_grad():  # in nats, before free nats and scales
+            metrics = {"kl": kl_divergence(seen.posterior, seen.prior).mean()}
         if behaviour:
             more, extra = self.behaviour_losses(batch, seen)
             losses |= more
             metrics |= extra
         return losses, metrics, seen.state.detach()
-
-    @staticmethod
-    @torch.no_grad()
-    def exact_kl(seen: Observed) -> Tensor:
-        """Mean KL[q || p] in nats, before free nats and scales."""
-        q, p = seen.posterior, seen.prior
-        return (q * (q.log() - p.log())).sum((-2, -1)).mean()
 
     def behaviour_losses(
         self, batch: dict[str, Tensor], seen: Observed
@@ -192,42 +200,24 @@ class Dreamer(nn.Module):
         recent = State(*(part[:, -k:] for part in seen.state))  # (B, K, ...)
         start = State(*(part.flatten(0, 1) for part in recent.detach()))  # (N = B*K, ...)
         dream = self.world.imagine(lambda x: self.actor(x).sample(), start, c.horizon)
-        feature = dream.feature  # (N, H+1, F), without gradient
         with torch.no_grad():
-            reward, continues = self.world.reward(feature), self.world.continues(feature)
-        logits = self.critic(feature)  # (N, H+1, bins)
-        with torch.no_grad():
-            value = self.critic.mean(logits)  # (N, H+1)
-            never = torch.zeros_like(continues)
-            returns = lambda_return(reward, value, 1 - continues, never, 1.0, c.lam)  # (N, H)
-            weight = dream_weights(continues)
-            scale = self.return_scale(returns)
-            advantage = (returns - value[:, :-1]) / scale
-        policy = self.actor(feature[:, :-1].contiguous())
+            reward = self.world.reward(dream.feature)  # (N, H+1)
+            continues = self.world.continues(dream.feature)
+        learnt = dream_losses(
+            self.actor, self.critic, self.return_scale, dream, reward, continues, c
+        )
+        bootstrap = learnt.returns[:, 0].view(rows, k)
         losses = {
-            "policy": actor_loss(policy, dream.action, advantage, weight, c.entropy_scale),
-            "value": weight * self.critic.loss(logits, feature, returns),
-            "repval": self.replay_value_loss(batch, recent, returns[:, 0].view(rows, k)),
+            "policy": learnt.policy,
+            "value": learnt.value,
+            "repval": replay_value_loss(self.critic, batch, recent.feature, bootstrap, c),
         }
         metrics = {
-            "entropy": policy.entropy().detach().mean(),
-            "return": returns.mean(),
-            "return_scale": scale,
+            "entropy": learnt.entropy.mean(),
+            "return": learnt.returns.mean(),
+            "return_scale": learnt.scale,
         }
         return losses, metrics
-
-    def replay_value_loss(self, batch: dict[str, Tensor], state: State, boot: Tensor) -> Tensor:
-        """Critic loss on the K real rows, each bootstrapped with its own dream (B, K). -> (B, K-1).
-
-        Here the features keep their gradient: what the value needs to know, the model must hold.
-        """
-        k = boot.shape[1]
-        reward, term, last = (batch[n][:, -k:] for n in ("reward", "is_terminal", "is_last"))
-        gamma, lam = self.config.gamma, self.config.lam
-        returns = lambda_return(reward, boot, term.float(), last.float(), gamma, lam)
-        feature = state.feature
-        loss = self.critic.loss(self.critic(feature), feature, returns)
-        return (1 - last[:, :-1].float()) * loss
 
     # ------------------------------------------------------------ dreaming
 
@@ -276,7 +266,7 @@ class Dreamer(nn.Module):
             )
         return Dream(*(part.float().cpu().numpy() for part in parts))
 
-    def check_spaces(self, obs_space: gym.Space, act_space: gym.Space) -> None:
+    def check_spaces(self, obs_space: Space, act_space: Space) -> None:
         """Raise BadInput unless these are the spaces the agent was built for."""
         for name, mine, other in (
             ("observations", self.obs_space, obs_space),

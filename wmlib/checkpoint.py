@@ -4,6 +4,7 @@ A run directory holds `run.json` (what was asked for), `metrics.csv` and `checkp
 A checkpoint is written next to its final place and renamed, so a crash leaves the previous one.
 """
 
+import csv
 import dataclasses
 import json
 import os
@@ -12,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,18 +23,24 @@ from wmlib.agent import Dreamer
 from wmlib.config import Config
 from wmlib.errors import BadInput
 from wmlib.runtime import pick_device
+from wmlib.spaces import from_json, to_json
 
 __all__ = [
     "build_agent",
     "checkpoints",
     "describe_agent",
+    "forget_after",
     "latest",
     "load_agent",
     "load_tree",
     "load_weights",
+    "open_run",
     "read_checkpoint",
+    "read_metrics",
+    "read_table",
     "save_tree",
     "write_checkpoint",
+    "write_metrics",
 ]
 
 KEEP = 2  # checkpoints per run
@@ -53,7 +59,8 @@ def save_tree(path: Path, tree: dict, about: dict | None = None) -> None:
 
     `about` is a JSON-able dict that can be read without the tensors.
     """
-    arrays, rest = {}, {}
+    arrays: dict[str, Tensor] = {}
+    rest: dict[str, object] = {}
     for key, value in _leaves(tree):
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
@@ -103,11 +110,13 @@ def write_checkpoint(run: Path, steps: int, parts: dict[str, tuple[dict, dict]])
     Raises:
         BadInput: the directory cannot be written or the disk is full; earlier checkpoints stay.
     """
-    folder, name = Path(run) / "checkpoints", f"step-{steps:010d}"
+    folder = Path(run) / "checkpoints"
+    name = f"step-{steps:010d}"
     taken = [c.name for c in checkpoints(run) if c.name.startswith(name)]
     if taken:  # at this step: keep it until the new one, which sorts after it, is complete
         name += f"-{int((taken[-1] + '-0').split('-')[2]) + 1:06d}"
-    draft, final = folder / "draft.tmp", folder / name
+    draft = folder / "draft.tmp"
+    final = folder / name
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -169,24 +178,11 @@ def read_checkpoint(folder: Path, *names: str) -> list[tuple[dict, dict]]:
 # ---------------------------------------------------------------- agents
 
 
-def _describe(space: gym.Space) -> dict:
-    if isinstance(space, gym.spaces.Discrete):
-        return {"n": int(space.n)}
-    return {"shape": list(space.shape), "dtype": str(space.dtype)}
-
-
-def _space(about: dict) -> gym.Space:
-    if "n" in about:
-        return gym.spaces.Discrete(about["n"])
-    low, high = (0, 255) if about["dtype"] == "uint8" else (-np.inf, np.inf)
-    return gym.spaces.Box(low, high, tuple(about["shape"]), np.dtype(about["dtype"]).type)
-
-
 def describe_agent(agent: Dreamer, env_spec: dict, seed: int) -> dict:
     """All that is needed to build the same agent again, as JSON-able values."""
     return {
-        "obs_space": _describe(agent.obs_space),
-        "act_space": _describe(agent.act_space),
+        "obs_space": to_json(agent.obs_space),
+        "act_space": to_json(agent.act_space),
         "config": dataclasses.asdict(agent.config),
         "env": env_spec,
         "seed": seed,
@@ -201,7 +197,7 @@ def build_agent(weights: dict[str, Tensor], about: dict) -> Dreamer:
     """
     try:
         config = Config().replace(**about["config"])
-        spaces = _space(about["obs_space"]), _space(about["act_space"])
+        spaces = from_json(about["obs_space"]), from_json(about["act_space"])
     except (KeyError, TypeError) as error:
         raise BadInput(f"The file does not describe an agent ({error!r}).") from error
     agent = Dreamer(*spaces, config)
@@ -236,3 +232,77 @@ def load_agent(path: str | Path, device: str = "auto") -> tuple[Dreamer, dict]:
     except BadInput as error:
         raise BadInput(f"Cannot load {path}: {error}") from error
     return agent.to(pick_device(device)), about
+
+
+# ---------------------------------------------------------------- run folder and metrics
+
+COLUMNS = ("steps", "updates", "seconds", "episodes", "score", "eval_return")  # then the losses
+
+
+def open_run(out: str | Path, about: dict) -> Path:
+    """Create a run directory and write run.json.
+
+    Raises:
+        BadInput: it already holds something, or cannot be written.
+    """
+    out = Path(out)
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise BadInput(f"{out} already exists; choose another --out, or --resume {out}.")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "run.json").write_text(json.dumps(about, indent=2) + "\n")
+    except OSError as error:
+        raise BadInput(f"Cannot write to {out} ({error}).") from error
+    return out
+
+
+def write_metrics(path: Path, lines: list[dict], columns: tuple[str, ...] = COLUMNS) -> None:
+    """Append lines to a CSV file, which begins with these columns.
+
+    A name that the file does not know yet becomes a new column.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known, old = read_table(path)
+    names = list(dict.fromkeys([*(known or columns), *(name for line in lines for name in line)]))
+    written = [
+        {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in line.items()}
+        for line in lines
+    ]
+    if names != known:
+        _write_table(path, names, old + written)
+        return
+    with open(path, "a", newline="") as file:
+        csv.DictWriter(file, names).writerows(written)
+
+
+def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
+    """Columns of a metrics file as float arrays, NaN where a line has no value."""
+    names, lines = read_table(Path(path))
+    return {n: np.array([float(line[n] or "nan") for line in lines]) for n in names or COLUMNS}
+
+
+def forget_after(path: Path, steps: int) -> None:
+    """Drop the lines of a metrics file that come after a checkpoint."""
+    names, lines = read_table(path)
+    if names:
+        _write_table(path, names, [line for line in lines if int(line["steps"] or 0) <= steps])
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The column names and the complete lines of a metrics file; nothing if there is none."""
+    if not path.exists():
+        return [], []
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        lines = [line for line in reader if None not in line and None not in line.values()]
+        return list(reader.fieldnames or []), lines
+
+
+def _write_table(path: Path, names: list[str], lines: list[dict]) -> None:
+    """Replace a metrics file."""
+    draft = path.with_suffix(".tmp")
+    with open(draft, "w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(lines)
+    os.replace(draft, path)

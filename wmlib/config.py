@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from wmlib.errors import BadInput
 
@@ -77,7 +77,7 @@ class Config:
         """Discount factor per step."""
         return 1 - 1 / self.discount_horizon
 
-    def replace(self, **changes: object) -> "Config":
+    def replace(self, **changes: Any) -> "Config":
         """Return a copy with some keys changed; an unknown key raises BadInput."""
         names = [f.name for f in dataclasses.fields(self)]
         for key in changes:
@@ -94,7 +94,7 @@ _MAY_BE_ZERO = {
 }
 
 
-def _check(name: str, value: object, kind: object) -> None:
+def _check(name: str, value: Any, kind: Any) -> None:
     """Raise BadInput unless `value` is of the annotated type and in range."""
     options = getattr(kind, "__args__", None)  # Literal
     if options:
@@ -116,31 +116,58 @@ def _size(d: int) -> Config:
 
 
 # Runs of minutes instead of days: our deviations from the paper's numbers, measured on Curtain.
-_SHORT = dict(
-    free_nats=0.0, vector_scale=30.0, entropy_scale=3e-3, bins=63, lr=2e-3, lr_decay=2000,
-    actor_lr=0.5, warmup=100, batch_size=16, batch_length=16, ratio=32.0, random_steps=3000,
-    model_updates=800, stored_latents=True,
-)  # fmt: skip
+_SHORT: dict[str, Any] = dict(
+    free_nats=0.0,
+    vector_scale=30.0,
+    entropy_scale=3e-3,
+    bins=63,
+    lr=2e-3,
+    lr_decay=2000,
+    actor_lr=0.5,
+    warmup=100,
+    batch_size=16,
+    batch_length=16,
+    ratio=32.0,
+    random_steps=3000,
+    model_updates=800,
+    stored_latents=True,
+)
 
-_TINY = dict(
-    deter=128, hidden=96, stoch=4, classes=8, units=96, depth=8, coder="strided",
-    likelihood="bernoulli", horizon=8, **_SHORT,
-)  # fmt: skip
+_TINY: dict[str, Any] = dict(
+    deter=128,
+    hidden=96,
+    stoch=4,
+    classes=8,
+    units=96,
+    depth=8,
+    coder="strided",
+    likelihood="bernoulli",
+    horizon=8,
+    **_SHORT,
+)
 
 # The teaching world wants a good model first, short dreams, and an actor that keeps trying.
-_CURTAIN = dict(random_steps=6000, model_updates=1200, horizon=5, lam=0.8, entropy_scale=0.02)
+_CURTAIN: dict[str, Any] = dict(
+    random_steps=6000, model_updates=1200, horizon=5, lam=0.8, entropy_scale=0.02
+)
 
 # Four numbers are soon modelled: the actor can start early, should look far, and settle soon.
-_CARTPOLE = dict(
-    random_steps=1000, model_updates=300, horizon=15, imagine_last=8, lr_decay=300,
-)  # fmt: skip
+_CARTPOLE: dict[str, Any] = dict(
+    random_steps=1000, model_updates=300, horizon=15, imagine_last=8, lr_decay=300
+)
 
 PRESETS: dict[str, Config] = {
     "tiny": Config(**_TINY),
     "curtain": Config(**(_TINY | _CURTAIN)),
     "cartpole": Config(**(_TINY | _CARTPOLE)),
     "small": Config(
-        deter=512, hidden=256, stoch=16, classes=16, units=256, depth=16, likelihood="bernoulli",
+        deter=512,
+        hidden=256,
+        stoch=16,
+        classes=16,
+        units=256,
+        depth=16,
+        likelihood="bernoulli",
         **_SHORT,
     ),
     "size1m": _size(4),
@@ -150,10 +177,10 @@ PRESETS: dict[str, Config] = {
     "size100m": _size(48),
     "size200m": _size(64),
     "size400m": _size(96),
-}  # fmt: skip
+}
 
 
-def preset(name: str, **changes: object) -> Config:
+def preset(name: str, **changes: Any) -> Config:
     """Return a named `Config`, with some keys changed.
 
     Raises:

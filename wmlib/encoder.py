@@ -5,7 +5,6 @@ Shapes: `...` any batch axes (B, T), images (..., height, width, channels) with 
 
 import math
 
-import gymnasium as gym
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from wmlib.config import Config
 from wmlib.distributions import bernoulli_nats, symexp, symlog
 from wmlib.errors import BadInput
 from wmlib.nets import MLP, NLN, BlockLinear, NormSiLU, init_weight, linear
+from wmlib.spaces import Space, obs_kind
 
 __all__ = [
     "Conv",
@@ -23,23 +23,8 @@ __all__ = [
     "VectorEncoder",
     "make_decoder",
     "make_encoder",
-    "obs_kind",
     "stage_channels",
 ]
-
-
-def obs_kind(space: gym.Space) -> str:
-    """Return 'image', 'vector' or 'discrete'; anything else raises BadInput."""
-    if isinstance(space, gym.spaces.Discrete):
-        return "discrete"
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
-        return "vector"
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 3 and space.dtype == "uint8":
-        return "image"
-    raise BadInput(
-        f"Observation space {space} is not supported; allowed are a Box of rank 1, a uint8 Box of "
-        "shape (height, width, channels) and Discrete."
-    )
 
 
 def stage_channels(shape: tuple[int, ...], depth: int) -> list[int]:
@@ -82,9 +67,9 @@ class Conv(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """symlog (one-hot if discrete), then three NLN. (..., features) -> (..., units)."""
+    """Apply symlog (one-hot if discrete), then three NLN. (..., features) -> (..., units)."""
 
-    def __init__(self, space: gym.Space, config: Config):
+    def __init__(self, space: Space, config: Config):
         super().__init__()
         self.classes = int(space.n) if obs_kind(space) == "discrete" else 0
         self.mlp = MLP(self.classes or space.shape[0], config.units, 3)
@@ -103,7 +88,7 @@ class ImageEncoder(nn.Module):
     pooled: conv 5x5, 2x2 max-pool, RMSNorm, SiLU (the paper's code). strided: conv 4x4 of stride 2.
     """
 
-    def __init__(self, space: gym.Space, config: Config):
+    def __init__(self, space: Space, config: Config):
         super().__init__()
         channels = stage_channels(space.shape, config.depth)
         self.pooled = config.coder == "pooled"
@@ -133,7 +118,7 @@ class VectorDecoder(nn.Module):
     h (..., D), z (..., S*K) -> (..., features).
     """
 
-    def __init__(self, space: gym.Space, config: Config):
+    def __init__(self, space: Space, config: Config):
         super().__init__()
         self.discrete, self.scale = obs_kind(space) == "discrete", config.vector_scale
         outputs = int(space.n) if self.discrete else space.shape[0]
@@ -159,7 +144,7 @@ class VectorDecoder(nn.Module):
 class ImageDecoder(nn.Module):
     """Draw an image from the model state. h (..., D), z (..., S*K) -> logits (..., H, W, C)."""
 
-    def __init__(self, space: gym.Space, config: Config):
+    def __init__(self, space: Space, config: Config):
         super().__init__()
         channels = stage_channels(space.shape, config.depth)
         self.tiles = (config.blocks, 4, 4, channels[-1] // config.blocks)  # (g, 4, 4, C/g)
@@ -205,11 +190,11 @@ class ImageDecoder(nn.Module):
         return torch.sigmoid(prediction.float())
 
 
-def make_encoder(space: gym.Space, config: Config) -> VectorEncoder | ImageEncoder:
+def make_encoder(space: Space, config: Config) -> VectorEncoder | ImageEncoder:
     """Pick the encoder for an observation space."""
     return (ImageEncoder if obs_kind(space) == "image" else VectorEncoder)(space, config)
 
 
-def make_decoder(space: gym.Space, config: Config) -> VectorDecoder | ImageDecoder:
+def make_decoder(space: Space, config: Config) -> VectorDecoder | ImageDecoder:
     """Pick the decoder for an observation space."""
     return (ImageDecoder if obs_kind(space) == "image" else VectorDecoder)(space, config)

@@ -54,4 +54,4 @@ def total(losses: dict[str, Tensor], scales: dict[str, float]) -> Tensor:
     """Weighted sum of the losses' means; every loss needs a scale and every scale a loss."""
     if losses.keys() != scales.keys():
         raise ValueError(f"losses {sorted(losses)} and scales {sorted(scales)} do not match")
-    return sum(scales[name] * loss.mean() for name, loss in losses.items())
+    return sum(scales[name] * loss.mean() for name, loss in losses.items())  # pyright: ignore[reportReturnType]

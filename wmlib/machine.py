@@ -19,18 +19,30 @@ from pathlib import Path
 
 import torch
 
-from wmlib import bench, course
+from wmlib import course
 from wmlib.errors import BadInput
+from wmlib.experiments import bench
 from wmlib.runtime import pick_device
 
 __all__ = ["REFERENCE", "REFERENCE_RATE", "duration", "examine", "lines", "training_rate"]
 
 REFERENCE = {
-    "00": 20, "01": 10, "02": 40, "03": 45, "04": 40, "05": 50,
-    "06": 60, "07": 65, "08": 30, "09": 45, "10": 70, "11": 300,
-}  # fmt: skip
+    "00": 20,
+    "01": 10,
+    "02": 40,
+    "03": 45,
+    "04": 40,
+    "05": 50,
+    "06": 60,
+    "07": 65,
+    "08": 30,
+    "09": 45,
+    "10": 70,
+    "11": 300,
+}
 REFERENCE_RATE = 19.6
-MEMORY, DISK = 2.0, 1.0  # GB: a kernel takes about 0.6, server and browser the rest; runs are small
+MEMORY = 2.0  # GB: a kernel takes about 0.6, server and browser the rest
+DISK = 1.0  # GB: runs are small
 OLDEST = (3, 11)
 IDLE = 0.6  # of the processor, at least, while training: less means that it is shared
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux keeps the limits of a container
@@ -54,7 +66,8 @@ def packages(pins: dict[str, str], needed: set[str]) -> tuple[list[str], list[st
     """What is wrong with the installed packages: problems, and notes on what can be lived with."""
     problems, notes = [], []
     for name in sorted(pins.keys() | needed):
-        have, want = installed(name), pins.get(name)
+        have = installed(name)
+        want = pins.get(name)
         if have is None and name in needed:
             version = f" {want}" if want else ""
             problems.append(f"The package {name}{version} is missing; pip can install it.")
@@ -72,7 +85,7 @@ def own_requirements() -> set[str]:
     except importlib.metadata.PackageNotFoundError:  # run from a folder that is not installed
         words = []
     plain = [word for word in words if ";" not in word]
-    return {re.match(r"[\w.-]+", word)[0] for word in plain} | set(INTERFACE)
+    return {re.split(r"[^\w.-]", word)[0] for word in plain} | set(INTERFACE)
 
 
 def memory_gb() -> float | None:
@@ -99,9 +112,11 @@ def training_rate(seconds: float) -> tuple[float, float]:
     It is an update of preset `tiny` on rows of Curtain's size, on the CPU, as the notebooks train.
     """
     agent, batch = bench.build(bench.CASES["curtain"])
-    began, used = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
+    used = time.process_time()
     ms = bench.timed(lambda: agent.update(batch), seconds)
-    used, lasted = time.process_time() - used, time.perf_counter() - began
+    used = time.process_time() - used
+    lasted = time.perf_counter() - began
     return 1e3 / ms, min(1.0, used / lasted / torch.get_num_threads())
 
 
@@ -112,7 +127,9 @@ def duration(seconds: float) -> str:
 
 def examine(seconds: float = 5.0) -> dict:
     """Look at this machine and train for a while; `problems` stop the course, `notes` do not."""
-    problems, pins, place = [], {}, Path.cwd()
+    problems: list[str] = []
+    pins: dict[str, str] = {}
+    place = Path.cwd()
     try:
         place = course.home()
         pins = pinned((place / "requirements.txt").read_text(encoding="utf-8"))
@@ -122,14 +139,16 @@ def examine(seconds: float = 5.0) -> dict:
     problems += wrong
     if sys.version_info < OLDEST:
         problems.append(f"Python is {platform.python_version()}; it must be 3.11 or newer.")
-    memory, disk = memory_gb(), shutil.disk_usage(place).free / 1e9
+    memory = memory_gb()
+    disk = shutil.disk_usage(place).free / 1e9
     if memory is not None and memory < MEMORY:
         problems.append(f"There are {memory:.1f} GB of memory; a notebook needs {MEMORY:.0f} GB.")
     if disk < DISK:
         problems.append(
             f"There are {disk:.1f} GB free on the disk; the course needs {DISK:.0f} GB."
         )
-    rate, estimates = 0.0, {}
+    rate = 0.0
+    estimates: dict[str, float] = {}
     try:
         rate, share = training_rate(seconds)
         estimates = {key: t * REFERENCE_RATE / rate for key, t in REFERENCE.items()}

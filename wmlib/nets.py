@@ -35,7 +35,7 @@ def rms_norm(x: Tensor, gain: Tensor, eps: float) -> Tensor:
 
 
 class FastNormSiLU(torch.autograd.Function):
-    """silu(rms_norm(x)) with its derivative written out: a third fewer passes over memory."""
+    """Function silu(rms_norm(x)), derivative written out: a third fewer passes over memory."""
 
     @staticmethod
     def forward(ctx, x: Tensor, gain: Tensor, eps: float) -> Tensor:

@@ -15,12 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
 
 from wmlib.errors import BadInput
+from wmlib.spaces import Space, storage
 
 if TYPE_CHECKING:
-    from wmlib.envs.make import FinalRows, Row
+    from wmlib.envs.rows import FinalRows, Row
 
 __all__ = ["Replay"]
 
@@ -46,16 +46,11 @@ def row_fields(
     Raises:
         BadInput: a space that is neither a Discrete nor a Box.
     """
+    names = {np.int64: "integers", np.uint8: "uint8", np.float32: "floats"}
     fields = {}
     for name, space in (("obs", obs_space), ("action", act_space)):
-        if not isinstance(space, Box | Discrete):
-            raise BadInput(f"The space of {name} must be a Box or a Discrete, not {space}.")
-        if isinstance(space, Discrete):
-            fields[name] = Field((), np.int64, "integers")
-        elif space.dtype == np.uint8:
-            fields[name] = Field(space.shape, np.uint8, "uint8")
-        else:
-            fields[name] = Field(space.shape, np.float32, "floats")
+        shape, dtype = storage(space)
+        fields[name] = Field(shape, dtype, names[dtype])
     fields["reward"] = Field((), np.float32, "floats")
     for name in ("is_first", "is_last", "is_terminal"):
         fields[name] = Field((), np.bool_, "bool")
@@ -113,8 +108,11 @@ class Replay:
     ) -> None:
         if num_envs < 1 or length < 1:
             raise BadInput(f"num_envs and length must be at least 1, not {num_envs} and {length}.")
-        self.obs_space, self.act_space = obs_space, act_space
-        self.num_envs, self.length, self.latents = num_envs, length, latents
+        self.obs_space = obs_space
+        self.act_space = act_space
+        self.num_envs = num_envs
+        self.length = length
+        self.latents = latents
         self.fields = row_fields(obs_space, act_space, latents)
         self.window = length + (latents is not None)  # with latents, one row more to start from
         bytes_per_row = sum(
@@ -191,21 +189,21 @@ class Replay:
         return envs, self._checked(final, count, "final.", given)
 
     def _checked(
-        self, row: Row | FinalRows, count: int, where: str, given: dict[str, Any]
+        self, row: Row | FinalRows, count: int, prefix: str, given: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """Return the `count` rows as arrays, ready to be written, or raise BadInput."""
         if self.latents is None and any(given.get(k) is not None for k in ("deter", "stoch")):
             raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
         values = {name: getattr(row, name) for name in ROW} | given
         values = {
-            name: check_array(where + name, values[name], (count, *field.shape), field.kind)
+            name: check_array(prefix + name, values[name], (count, *field.shape), field.kind)
             for name, field in self.fields.items()
         }
         for name, space in (("obs", self.obs_space), ("action", self.act_space)):
-            if isinstance(space, Discrete):
-                check_range(where + name, values[name], int(space.n))
+            if self.fields[name].kind == "integers":
+                check_range(prefix + name, values[name], int(space.n))
         if self.latents is not None:
-            check_range(where + "stoch", values["stoch"], 256)
+            check_range(prefix + "stoch", values["stoch"], 256)
         action = values["action"].copy()
         action[values["is_last"]] = 0
         return values | {"action": action}

@@ -4,7 +4,7 @@ Shapes: B batch, T time, D deterministic size, S latents of K classes, U hidden,
 A actions. The world model at step t consumes the action a_{t-1}.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -81,12 +81,15 @@ class RSSM(nn.Module):
         super().__init__()
         self.deter, self.stoch, self.classes = config.deter, config.stoch, config.classes
         self.unimix = config.unimix
-        flat, hidden = config.stoch * config.classes, config.hidden
+        flat = config.stoch * config.classes
+        hidden = config.hidden
         self.core = RecurrentCore(config.deter, flat, actions, hidden, config.blocks)
         self.prior_net = nn.Sequential(
             NLN(config.deter, hidden), NLN(hidden, hidden), linear(hidden, flat)
         )
-        self.posterior_net = nn.Sequential(NLN(config.deter + embed, hidden), linear(hidden, flat))
+        self.posterior_net: Any = nn.Sequential(  # `observe` uses its two layers one by one
+            NLN(config.deter + embed, hidden), linear(hidden, flat)
+        )
 
     def initial(self, batch: int, device: torch.device | None = None) -> State:
         """All-zero state: nothing seen yet."""
@@ -128,7 +131,7 @@ class RSSM(nn.Module):
             hidden = first.norm(F.linear(h, weight_h) + seen_t)
             post = self.probs(out(hidden))
             z = straight_through(sample_onehot(post), post)
-            hs.append(h), zs.append(z), posts.append(post)
+            hs.append(h), zs.append(z), posts.append(post)  # pyright: ignore[reportUnusedExpression]
         h = torch.stack(hs, 1)
         state = State(h, torch.stack(zs, 1))
         return Observed(state, torch.stack(posts, 1), self.prior(h))

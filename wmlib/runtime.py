@@ -4,13 +4,23 @@ import contextlib
 import ctypes
 import os
 import random
+import signal
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from wmlib.errors import BadInput
 
-__all__ = ["autocast", "keep_memory", "pick_device", "seed_everything", "set_threads"]
+__all__ = [
+    "autocast",
+    "interruptible",
+    "keep_memory",
+    "own_randomness",
+    "pick_device",
+    "seed_everything",
+    "set_threads",
+]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -20,8 +30,9 @@ def pick_device(name: str = "auto") -> torch.device:
         BadInput: the name is unknown, or the machine has no such device.
     """
     if name == "auto":
-        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -80,8 +91,36 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@contextlib.contextmanager
+def own_randomness(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed torch in here, and leave its random state outside as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     """Compute in bfloat16 on CUDA, in float32 elsewhere."""
     if device.type == "cuda":
         return torch.autocast("cuda", torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect Ctrl-C in a list instead of raising; a second Ctrl-C raises as usual."""
+    stopped: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        stopped.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not in the main thread: leave Ctrl-C alone
+        yield stopped
+        return
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGINT, before)

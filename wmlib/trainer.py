@@ -6,18 +6,15 @@ learn     `ratio` replayed rows for every row collected: updates owed = steps * 
 """
 
 import contextlib
-import csv
 import dataclasses
 import json
-import os
-import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,20 +24,24 @@ from wmlib.agent import Dreamer, Memory
 from wmlib.checkpoint import (
     checkpoints,
     describe_agent,
+    forget_after,
     latest,
     load_weights,
+    open_run,
     read_checkpoint,
     write_checkpoint,
+    write_metrics,
 )
-from wmlib.envs.make import Row, RowEnv, make_env
+from wmlib.envs.make import make_env
+from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
+from wmlib.play import endings, evaluate
 from wmlib.replay import Replay
 from wmlib.rssm import State
-from wmlib.runtime import seed_everything
+from wmlib.runtime import interruptible, seed_everything
+from wmlib.spaces import random_actions
 
-__all__ = ["Result", "Trainer", "evaluate", "play", "train"]
-
-COLUMNS = ["steps", "updates", "seconds", "episodes", "score", "eval_return"]  # then the losses
+__all__ = ["Result", "Trainer", "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,83 +65,14 @@ class Result:
         return json.dumps(dataclasses.asdict(self))
 
 
-# ---------------------------------------------------------------- evaluation
-
-
-def own_randomness(agent: Dreamer, seed: int) -> contextlib.AbstractContextManager:
-    """Seed torch here and leave its random state outside as it was."""
-    stack = contextlib.ExitStack()
-    cuda = agent.device.type == "cuda"
-    stack.enter_context(torch.random.fork_rng([agent.device] if cuda else []))
-    torch.manual_seed(seed)
-    return stack
-
-
-def evaluate(
-    agent: Dreamer, env: RowEnv, episodes: int = 20, mode: bool = False, seed: int = 10_000
-) -> np.ndarray:
-    """Undiscounted returns of `episodes` fresh episodes, actions sampled unless `mode`.
-
-    Every environment plays the same number of episodes (rounded up), so that short episodes are not
-    counted more often than long ones. The global random state is left as it was.
-    """
-    agent.check_spaces(env.single_observation_space, env.single_action_space)
-    quota = -(-episodes // env.num_envs)
-    done: list[list[float]] = [[] for _ in range(env.num_envs)]
-    total = np.zeros(env.num_envs)
-    with own_randomness(agent, seed):
-        row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
-        while min(len(d) for d in done) < quota:
-            action, memory = agent.act(row.obs, row.is_first, memory, mode)
-            row = env.step(action)
-            for envs, rewards, last in _endings(row):
-                total[envs] += rewards
-                for i in envs[last]:
-                    done[i].append(total[i])
-                    total[i] = 0.0
-    return np.array([d[k] for k in range(quota) for d in done][:episodes])
-
-
-def play(
-    agent: Dreamer, env: RowEnv, length: int, seed: int = 0, mode: bool = False
-) -> dict[str, np.ndarray]:
-    """Let the agent act for `length` rows; returns what happened, as `Replay.sample` would give it.
-
-    obs (N, T, ...), reward, is_first, is_last, is_terminal (N, T), action and prev_action
-    (N, T[, A]), from a fresh reset. The global random state is left as it was.
-    """
-    agent.check_spaces(env.single_observation_space, env.single_action_space)
-    rows, actions = [], []
-    with own_randomness(agent, seed):
-        row, memory = env.reset(seed=seed), agent.initial(env.num_envs)
-        for _ in range(length):
-            action, memory = agent.act(row.obs, row.is_first, memory, mode)
-            rows.append(row), actions.append(action)
-            row = env.step(action)
-    names = ("obs", "reward", "is_first", "is_last", "is_terminal")
-    told = {name: np.stack([getattr(row, name) for row in rows], 1) for name in names}
-    told["action"] = np.stack(actions, 1)
-    told["action"][told["is_last"]] = 0
-    told["prev_action"] = np.concatenate([0 * told["action"][:, :1], told["action"][:, :-1]], 1)
-    return told
-
-
-def _endings(row: Row) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (environments, rewards, is_last) in time order: final rows, if any, come first."""
-    if row.final is not None:
-        yield row.final.envs, row.final.reward, row.final.is_last
-    yield np.arange(len(row.reward)), row.reward, row.is_last
-
-
-# ---------------------------------------------------------------- training
-
-
 class Trainer:
     """Everything of a training run that must survive an interruption."""
 
     def __init__(self, agent: Dreamer, env: RowEnv, seed: int = 0, out: str | Path | None = None):
         agent.check_spaces(env.single_observation_space, env.single_action_space)
-        self.agent, self.env, self.seed = agent, env, seed
+        self.agent = agent
+        self.env = env
+        self.seed = seed
         self.config = c = agent.config
         self.out = Path(out) if out is not None else None
         self.replay = Replay(
@@ -170,7 +102,7 @@ class Trainer:
         c, row = self.config, self.row
         action, self.memory = self.agent.act(row.obs, row.is_first, self.memory)
         if self.steps < c.random_steps:
-            action = self.random_action()
+            action = random_actions(self.env.single_action_space, self.env.num_envs, self.rng)
             self.memory = self.agent.taken(self.memory, action)
         latents = (None, None)
         if c.stored_latents:
@@ -182,7 +114,7 @@ class Trainer:
             self.credit += acted * c.ratio / (c.batch_size * c.batch_length)
         self.steps += acted
         self.row = self.env.step(action)
-        for envs, reward, last in _endings(self.row):
+        for envs, reward, last in endings(self.row):
             self.running[envs] += reward
             for i in envs[last]:
                 self.scores.append(float(self.running[i]))
@@ -196,13 +128,6 @@ class Trainer:
         enough = self.replay.starts >= self.config.batch_size * self.config.batch_length
         return enough and self.steps >= self.config.random_steps
 
-    def random_action(self) -> np.ndarray:
-        """Uniform actions, one per environment."""
-        space, count = self.env.single_action_space, self.env.num_envs
-        if isinstance(space, gym.spaces.Discrete):
-            return self.rng.integers(space.n, size=count)
-        return self.rng.uniform(-1, 1, (count, *space.shape)).astype(np.float32)
-
     # ------------------------------------------------------------ learn
 
     def learn(self, behaviour: bool = True) -> None:
@@ -212,7 +137,7 @@ class Trainer:
         try:
             metrics, state = self.agent.update(batch, start, behaviour)
         except FloatingPointError as error:
-            good = f"; the last good checkpoint is {latest(self.out)}" if self.saved else ""
+            good = f"; the last good checkpoint is {latest(self.out)}" if self.saved else ""  # pyright: ignore[reportArgumentType]
             message = f"Training stopped after {self.steps} steps: {error}{good}."
             raise FloatingPointError(message) from None
         if self.config.stored_latents:
@@ -251,8 +176,9 @@ class Trainer:
         Ctrl-C (or the notebook's stop button) ends it after the update under way, with everything
         saved. Evaluates every `eval_every` steps (0: never). Returns whether it was interrupted.
         """
-        began, base = time.monotonic(), self.seconds
-        logged, saved, due = began, began, self._next(eval_every)
+        began = logged = saved = time.monotonic()
+        base = self.seconds
+        due = self._next(eval_every)
         with interruptible() as stopped, self._bar(steps, progress) as bar:
             while not stopped and (steps is None or self.steps < steps or self.credit >= 1):
                 self.tick()
@@ -267,7 +193,9 @@ class Trainer:
                     self._show(bar, line)
                     if on_log is not None:
                         on_log(self, line)
-                    logged, due = time.monotonic(), self._next(eval_every) if evaluated else due
+                    logged = time.monotonic()
+                    if evaluated:
+                        due = self._next(eval_every)
                 if now - saved > save_seconds:
                     self.save()
                     saved = time.monotonic()
@@ -310,9 +238,14 @@ class Trainer:
 
     def _bar(self, steps: int | None, progress: bool) -> tqdm:
         return tqdm(
-            total=steps, initial=self.steps, unit="step", disable=not progress, file=sys.stderr,
-            dynamic_ncols=True, smoothing=0.05,
-        )  # fmt: skip
+            total=steps,
+            initial=self.steps,
+            unit="step",
+            disable=not progress,
+            file=sys.stderr,
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
 
     def _show(self, bar: tqdm, line: dict[str, float]) -> None:
         names = ("score", "eval_return", "rec", "kl", "value", "entropy")
@@ -331,13 +264,20 @@ class Trainer:
         if self.agent.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state()
         return {
-            "steps": self.steps, "updates": self.updates, "episodes": self.episodes,
-            "credit": self.credit, "seconds": self.seconds, "scores": list(self.scores),
-            "running": self.running, "rng": rng, "row": row,
+            "steps": self.steps,
+            "updates": self.updates,
+            "episodes": self.episodes,
+            "credit": self.credit,
+            "seconds": self.seconds,
+            "scores": list(self.scores),
+            "running": self.running,
+            "rng": rng,
+            "row": row,
             "memory": {**self.memory.state._asdict(), "action": self.memory.action},
-            "optimizer": self.agent.optimizer.state_dict(),
-            "replay": self.replay.state_dict(), "env": self.env.state_dict(),
-        }  # fmt: skip
+            "optimizer": self.agent.optimizer.state_dict()["state"],
+            "replay": self.replay.state_dict(),
+            "env": self.env.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Restore what `state_dict` gave; the next tick is then the one that would have come."""
@@ -352,7 +292,9 @@ class Trainer:
         self.row = Row(**{k: v.numpy() for k, v in state["row"].items()})
         h, z, action = (state["memory"][k].to(self.agent.device) for k in ("h", "z", "action"))
         self.memory = Memory(State(h, z), action)
-        self.agent.optimizer.load_state_dict(state["optimizer"])
+        optimizer = self.agent.optimizer.state_dict()  # its settings are those of the config
+        moments = {int(number): moment for number, moment in state["optimizer"].items()}
+        self.agent.optimizer.load_state_dict(optimizer | {"state": moments})
         self.replay.load_state_dict(_numpy(state["replay"]))
         self.env.load_state_dict(_numpy(state["env"]))
 
@@ -376,102 +318,18 @@ class Trainer:
         (weights, about), (state, _) = read_checkpoint(latest(self.out), "agent", "training")
         if about["env"] != self.env.spec:
             raise BadInput(f"{self.out} was trained on {about['env']}, not on {self.env.spec}.")
+        if "updates" in state["optimizer"]:
+            raise BadInput(f"{self.out} was written by wmlib 0.1.0 and cannot be resumed any more.")
         load_weights(self.agent, weights)
         self.load_state_dict(state)
         forget_after(self.out / "metrics.csv", self.steps)
 
 
-def _numpy(tree: object) -> object:
+def _numpy(tree: Any) -> Any:
     """Tensors of a loaded tree back to arrays."""
     if isinstance(tree, dict):
         return {key: _numpy(value) for key, value in tree.items()}
     return tree.numpy() if isinstance(tree, Tensor) else tree
-
-
-def write_metrics(path: Path, lines: list[dict[str, float]]) -> None:
-    """Append lines to a metrics file; a name that it does not know yet becomes a new column."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known, old = _table(path)
-    names = list(dict.fromkeys([*(known or COLUMNS), *(name for line in lines for name in line)]))
-    written = [
-        {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in line.items()}
-        for line in lines
-    ]
-    if names != known:
-        _write_table(path, names, old + written)
-        return
-    with open(path, "a", newline="") as file:
-        csv.DictWriter(file, names).writerows(written)
-
-
-def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
-    """Columns of a metrics file as float arrays, NaN where a line has no value."""
-    names, lines = _table(Path(path))
-    return {n: np.array([float(line[n] or "nan") for line in lines]) for n in names or COLUMNS}
-
-
-def forget_after(path: Path, steps: int) -> None:
-    """Drop the lines of a metrics file that come after a checkpoint."""
-    names, lines = _table(path)
-    if names:
-        _write_table(path, names, [line for line in lines if int(line["steps"] or 0) <= steps])
-
-
-def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The column names and the complete lines of a metrics file; nothing if there is none."""
-    if not path.exists():
-        return [], []
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        lines = [line for line in reader if None not in line and None not in line.values()]
-        return list(reader.fieldnames or []), lines
-
-
-def _write_table(path: Path, names: list[str], lines: list[dict]) -> None:
-    """Replace a metrics file."""
-    draft = path.with_suffix(".tmp")
-    with open(draft, "w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(lines)
-    os.replace(draft, path)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising; a second Ctrl-C raises as usual."""
-    stopped: list[int] = []
-
-    def note(number: int, _frame: object) -> None:
-        stopped.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: leave Ctrl-C alone
-        yield stopped
-        return
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def open_run(out: str | Path, about: dict) -> Path:
-    """Create a run directory and write run.json.
-
-    Raises:
-        BadInput: it already holds something, or cannot be written.
-    """
-    out = Path(out)
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise BadInput(f"{out} already exists; choose another --out, or --resume {out}.")
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "run.json").write_text(json.dumps(about, indent=2) + "\n")
-    except OSError as error:
-        raise BadInput(f"Cannot write to {out} ({error}).") from error
-    return out
 
 
 def train(
@@ -503,9 +361,12 @@ def train(
     if steps is None and minutes is None:
         raise BadInput("Say how long to train: steps, minutes, or both.")
     for name, number, low in (
-        ("steps", steps, 0), ("minutes", minutes, 0), ("eval_every", eval_every, 0),
-        ("eval_episodes", eval_episodes, 1), ("curve_episodes", curve_episodes, 1),
-    ):  # fmt: skip
+        ("steps", steps, 0),
+        ("minutes", minutes, 0),
+        ("eval_every", eval_every, 0),
+        ("eval_episodes", eval_episodes, 1),
+        ("curve_episodes", curve_episodes, 1),
+    ):
         if number is not None and not number >= low:
             raise BadInput(f"{name} is {number}; it must be at least {low}.")
     if resume and out is None:

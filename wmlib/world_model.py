@@ -6,37 +6,18 @@ Shapes: B batch, T time, N starts, H horizon, A actions, F feature size.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from wmlib.config import Config
 from wmlib.distributions import symexp_bins, twohot_loss, twohot_mean
 from wmlib.encoder import make_decoder, make_encoder
-from wmlib.errors import BadInput
 from wmlib.losses import continue_loss, kl_balance
 from wmlib.nets import Head
 from wmlib.rssm import RSSM, Observed, State
+from wmlib.spaces import Space, action_size
 
-__all__ = ["Rollout", "WorldModel", "action_size", "encode_action"]
-
-
-def action_size(space: gym.Space) -> int:
-    """Width A of an action vector: classes of a Discrete space, dimensions of a Box."""
-    if isinstance(space, gym.spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
-        return space.shape[0]
-    raise BadInput(
-        f"Action space {space} is not supported; allowed are Discrete and Box of rank 1."
-    )
-
-
-def encode_action(action: Tensor, space: gym.Space) -> Tensor:
-    """Stored action -> network input: one-hot if discrete, unchanged if continuous. -> (..., A)."""
-    if isinstance(space, gym.spaces.Discrete):
-        return torch.nn.functional.one_hot(action.long(), int(space.n)).float()
-    return action.float()
+__all__ = ["Rollout", "WorldModel"]
 
 
 @dataclass
@@ -54,7 +35,9 @@ class Rollout:
 class WorldModel(nn.Module):
     """What the agent believes about its world."""
 
-    def __init__(self, obs_space: gym.Space, act_space: gym.Space, config: Config):
+    bins: Tensor
+
+    def __init__(self, obs_space: Space, act_space: Space, config: Config):
         super().__init__()
         feature = config.deter + config.stoch * config.classes
         self.config = config
@@ -95,6 +78,12 @@ class WorldModel(nn.Module):
             "dyn": dyn,
             "rep": rep,
         }
+
+    def scales(self) -> dict[str, float]:
+        """Weight of each loss in the total."""
+        config = self.config
+        kl = {"dyn": config.dyn_scale, "rep": config.rep_scale}
+        return {"rec": 1.0, "rew": 1.0, "con": 1.0, **kl}
 
     @torch.no_grad()
     def imagine(

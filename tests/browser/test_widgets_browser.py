@@ -42,8 +42,8 @@ CELLS = [
     "Ruler()",
     "CreditRuler()",
     "CounterfactualTree(wmlib.load_pretrained('curtain'), seed=4)",
-    "from wmlib.hospital import CHARTS\nfrom wmlib.checks.patients import PATIENTS\n"
-    "names = ['healthy', *PATIENTS]\nvalue = np.random.default_rng(0).random\n"
+    "from wmlib.experiments.hospital import CHARTS\nfrom wmlib.experiments.bugs import BUGS\n"
+    "names = ['healthy', *BUGS]\nvalue = np.random.default_rng(0).random\n"
     "CaseSheet([dict(zip(CHARTS, value(10)), patient=n, seed=s) for n in names for s in (0, 1)])",
 ]
 COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
@@ -271,10 +271,14 @@ def test_the_case_sheet_obeys(page):
 
 
 KINDS = {
-    "slider": ".noUi-handle", "button": ".jupyter-button:not(.widget-toggle-button)",
-    "toggle": ".widget-toggle-button:enabled", "play": ".widget-play button",
-    "checkbox": "input[type=checkbox]", "select": "select", "tab": ".lm-TabBar-tab",
-}  # fmt: skip
+    "slider": ".noUi-handle",
+    "button": ".jupyter-button:not(.widget-toggle-button)",
+    "toggle": ".widget-toggle-button:enabled",
+    "play": ".widget-play button",
+    "checkbox": "input[type=checkbox]",
+    "select": "select",
+    "tab": ".lm-TabBar-tab",
+}
 KEYS = ("ArrowUp", "ArrowDown", "ArrowLeft", "a", "b", "d", "d", "x", "Enter", "Shift+Enter")
 
 

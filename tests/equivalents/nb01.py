@@ -5,14 +5,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from equivalents import equivalent
-from wmlib.envs.curtain import State, draw_start, make_rules
-from wmlib.envs.make import RowEnv, make_env
+from wmlib.envs.curtain import Scene, draw_start, make_rules
+from wmlib.envs.make import make_env
+from wmlib.envs.rows import RowEnv
 
 WORLDS = [{}, {"p": 0.7}, {"p": 0.9}, {"curtain": 3}, {"rows": 10, "curtain": 4, "p": 0.2}]
 COINS = [*WORLDS, {"offsets": range(-2, 3)}, {"offsets": (-1, 2), "probs": (0.3, 0.7)}]
 
 
-@equivalent("wmlib.envs.curtain.State")
+@equivalent("wmlib.envs.curtain.Scene")
 def state(ours, theirs):
     assert ours._fields == theirs._fields
     return ours(1, 2, 3, 4)._asdict(), theirs(1, 2, 3, 4)._asdict()
@@ -44,7 +45,7 @@ def belief(ours, theirs):
                 seen = np.stack(history)
                 left.append(ours(rules, seen)), right.append(theirs(rules, seen))
                 if t < rules.last:
-                    now, _ = advance(rules, State(*now), rng.integers(3, size=1))
+                    now, _ = advance(rules, Scene(*now), rng.integers(3, size=1))
     return left, right
 
 

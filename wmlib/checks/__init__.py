@@ -1,7 +1,6 @@
-"""Guesses, exercises, progress, expectations, and laws that a trained world model must obey.
+"""Guesses, exercises, progress and expectations.
 
-`dreams` holds laws of dreams; `nb01`, `nb02`, ... hold the exercises of one notebook each and are
-imported when `check` first needs them.
+`nb01`, `nb02`, ... hold the exercises of one notebook each; `check` imports them when needed.
 """
 
 from wmlib.checks.exercises import Wrong, array, check, exercise, number, require

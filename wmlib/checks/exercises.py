@@ -87,9 +87,9 @@ def check(key: str, *answers: object) -> None:
 
 def verdict(key: str, *answers: object) -> bool | None:
     """Print the line of `check`. True if right, False if not, None if not attempted."""
-    law = _find(key)
+    examiner = _find(key)
     try:
-        inspect.signature(law).bind(*answers)
+        inspect.signature(examiner).bind(*answers)
     except TypeError as error:
         raise BadInput(f"The check of exercise {key} does not fit its call: {error}.") from error
     try:
@@ -97,7 +97,7 @@ def verdict(key: str, *answers: object) -> bool | None:
             raise _Untouched
         with _kept_randomness(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            praise = law(*answers)
+            praise = examiner(*answers)
     except _Untouched:
         print(f"Exercise {key}: not attempted yet.")
         return None
@@ -108,7 +108,7 @@ def verdict(key: str, *answers: object) -> bool | None:
         if isinstance(error, TypeError) and "ellipsis" in _message(error):
             print(f"Exercise {key}: not attempted yet.")
             return None
-        print(f"Exercise {key}: not yet. {_blame(error, law, answers)}")
+        print(f"Exercise {key}: not yet. {_blame(error, examiner, answers)}")
         return False
     print(f"Exercise {key}: correct. {_sentence(praise or '')}".rstrip())
     return True
@@ -195,7 +195,7 @@ def _kept_randomness() -> Iterator[None]:
 
 
 def _blank(answer: object) -> bool:
-    """Is it untouched: None, `...`, a collection with one in it, or code with a blank?"""
+    """Tell what is untouched: None, `...`, a collection with one in it, or code with a blank."""
     if answer is None or answer is ...:
         return True
     if isinstance(answer, (list, tuple)):
@@ -222,7 +222,7 @@ def _functions(answer: object) -> Iterator[types.FunctionType]:
 
 
 def _has_blank(function: types.FunctionType) -> bool:
-    """Does its source hold a `...` that is no index? Without a source: does it only return one?"""
+    """Tell whether its source holds a `...` that is no index; without source, if it returns one."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
@@ -249,23 +249,25 @@ def _hollow(): ...
 
 
 def _is_library(filename: str) -> bool:
-    """Is this file of wmlib, of Python or of an installed package, so not the reader's?"""
+    """Tell files of wmlib, of Python or of an installed package from the reader's own."""
     return filename.startswith("<frozen") or os.path.realpath(filename).startswith(_LIBRARIES)
 
 
-def _blame(error: BaseException, law: Callable, answers: tuple) -> str:
+def _blame(error: BaseException, examiner: Callable, answers: tuple) -> str:
     """One sentence about an exception in the reader's code, or in the check that met the answer."""
-    told = f"{type(error).__name__}: {_message(error)}".rstrip(": ")
+    cause = f"{type(error).__name__}: {_message(error)}".rstrip(": ")
     frames = traceback.extract_tb(error.__traceback__)
-    own = law.__code__.co_filename
+    own = examiner.__code__.co_filename
     theirs = [f for f in frames if f.filename != own and not _is_library(f.filename)]
     if theirs:
         place = f"line {theirs[-1].lineno}"
         if not theirs[-1].name.startswith("<"):
             place += f" of {theirs[-1].name}"
-        return f"Your code raised {told} ({place})."
+        return f"Your code raised {cause} ({place})."
     given = " and ".join(_describe(answer) for answer in answers)
-    return f"The answer is {given}; the check cannot use that ({told}). What does the task ask for?"
+    return (
+        f"The answer is {given}; the check cannot use that ({cause}). What does the task ask for?"
+    )
 
 
 def _describe(value: object) -> str:

@@ -53,7 +53,7 @@ def guess(
 
     if choices:
         control = _buttons(choices)
-    elif low is not None:
+    elif low is not None and high is not None:
         control = _slider(low, high, step)
     else:
         control = _field()
@@ -73,7 +73,8 @@ def reveal(
     `digits` are the decimals shown (default: about four figures). A guess counts as close within
     `close` of the measured number, in its unit (default: a quarter of the number).
     """
-    measured, space = _plain(measured), " " if unit else ""
+    measured = _plain(measured)
+    space = " " if unit else ""
     seen = f"measured {_show(measured, digits)}{space}{unit}"
     record = guesses().get(key)
     _shown.add(key)
@@ -120,7 +121,7 @@ def score() -> None:
 
 
 def _in_notebook() -> bool:
-    """Is there a front end that shows more than text?"""
+    """Tell whether there is a front end that shows more than text."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
@@ -140,14 +141,15 @@ def _note(key: str, value: object) -> str:
     return f"{_show(plain)}, noted."
 
 
-def _slider(low: float, high: float | None, step: float) -> Any:
+def _slider(low: float, high: float, step: float) -> Any:
     import ipywidgets
 
     whole = all(float(number).is_integer() for number in (low, high, step))
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     digits = 0 if whole else max(0, math.ceil(-math.log10(step)))
     control = kind(value=low, min=low, max=high, step=step, continuous_update=False)
-    control.readout_format, control.layout.width = f".{digits}f", "360px"
+    control.readout_format = f".{digits}f"
+    control.layout.width = "360px"
     return control
 
 
@@ -202,7 +204,7 @@ def _panel(key: str, control: Any, unit: str) -> Any:
 # ---------------------------------------------------------------- values
 
 
-def _plain(value: object) -> object:
+def _plain(value: Any) -> Any:
     """A number, word, or list of them as plain Python; TypeError for anything else."""
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
         value = value.tolist()
@@ -215,7 +217,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{value!r} is no finite number, word, or list of them")
 
 
-def _show(value: object, digits: int | None = None) -> str:
+def _show(value: Any, digits: int | None = None) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_show(v, digits) for v in value) + "]"
     if isinstance(value, (bool, str)):
@@ -228,7 +230,7 @@ def _show(value: object, digits: int | None = None) -> str:
 
 
 def _is_close(record: dict) -> bool:
-    """Is the guess close? Words must be equal, and of a list all numbers close."""
+    """Tell whether the guess is close: words must be equal, and of a list all numbers close."""
     guessed, measured = record["guess"], record["measured"]
     if isinstance(measured, list):
         if not isinstance(guessed, list) or len(guessed) != len(measured):

@@ -1,4 +1,4 @@
-"""Checks of notebook 00, Why dream?"""
+"""Checks of notebook 00: why dream."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,8 @@ def coin_of_the_dream(coin: Callable) -> str:
         answer = coin(exits.copy())
         pair = isinstance(answer, (tuple, list, np.ndarray)) and len(answer) == 2
         require(pair, "Return two numbers: the estimate and its standard error.")
-        found, error = number(answer[0], "the estimate"), number(answer[1], "the standard error")
+        found = number(answer[0], "the estimate")
+        error = number(answer[1], "the standard error")
         require(abs(found - exits.mean()) < 1e-6, "The estimate is the share of ones, their mean.")
         spread = exits.std()
         require(
@@ -59,7 +60,8 @@ def kl_by_hand(kl: Callable) -> str:
     rng = np.random.default_rng(0)
     q, p = np.array([0.5, 0.5]), np.array([0.9, 0.1])
     exact, swapped = (float((a * np.log(a / b)).sum()) for a, b in ((q, p), (p, q)))
-    same, found = number(kl(q, q), "kl(q, q)"), number(kl(q, p), "kl(q, p)")
+    same = number(kl(q, q), "kl(q, q)")
+    found = number(kl(q, p), "kl(q, p)")
     require(abs(same) < 1e-6, "A law has no divergence from itself: kl(q, q) should be 0.")
     require(abs(found - swapped) > 1e-6, "This is KL(p || q); the mean is taken over q.")
     require(abs(found + exact) > 1e-6, "The sign is wrong: the ratio is q / p, not p / q.")
@@ -103,7 +105,8 @@ def reinforce_with_baseline(reinforce: Callable) -> str:
     """Its mean is the exact gradient for any baseline; each draw is (r - b) (onehot - pi)."""
     rng = np.random.default_rng(0)
     pi, worth = np.array([0.2, 0.5, 0.3]), np.array([1.0, -2.0, 4.0])
-    exact, n = pi * (worth - pi @ worth), 50_000
+    exact = pi * (worth - pi @ worth)
+    n = 50_000
     actions = rng.choice(3, size=n, p=pi)
     spread = []
     for baseline in (0.0, float(pi @ worth)):

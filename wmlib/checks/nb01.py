@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from wmlib.checks.exercises import Wrong, array, exercise, number, require
-from wmlib.envs.curtain import LANES, START_LANES, State, advance, make_rules
+from wmlib.envs.curtain import LANES, START_LANES, Scene, advance, make_rules
 from wmlib.envs.oracle import optimal_return
 
 
@@ -45,11 +45,9 @@ def bayes(update):
     """Bayes' rule for a finite number of possibilities."""
     rng = np.random.default_rng(0)
     for size in (2, 2, 5):
-        prior, first, second = (
-            rng.dirichlet(np.ones(size)),
-            rng.uniform(0.1, 1, size),
-            rng.uniform(0.1, 1, size),
-        )
+        prior = rng.dirichlet(np.ones(size))
+        first = rng.uniform(0.1, 1, size)
+        second = rng.uniform(0.1, 1, size)
         found = array(update(prior.copy(), first.copy()), (size,), "the belief")
         product = prior * first
         require(
@@ -128,12 +126,12 @@ def _brute_force(written: int, capacity: int, length: int) -> int:
 def windows(legal):
     """Legal windows of a ring, against a count by brute force."""
     cases = [(w, c, n) for c in (5, 8, 13) for w in (0, 3, c - 1, c, c + 1, 29) for n in (1, 3, 6)]
-    told = "With written = {}, capacity = {}, length = {}: there are {} windows, not {:g}."
+    report = "With written = {}, capacity = {}, length = {}: there are {} windows, not {:g}."
     for written, capacity, length in cases:
         truth = _brute_force(written, capacity, length)
         found = number(legal(written, capacity, length), "the number of windows")
         require(found >= 0, "A number of windows is never negative; think of an empty ring.")
-        sentence = told.format(written, capacity, length, truth, found)
+        sentence = report.format(written, capacity, length, truth, found)
         if found == capacity - length + 1 and written < capacity:
             sentence += " Does the ring hold that many rows yet?"
         if found == written - length + 1 and written > capacity:
@@ -142,7 +140,7 @@ def windows(legal):
     return "A window is fixed by its first row."
 
 
-def _go(state: State, target: np.ndarray) -> np.ndarray:
+def _go(state: Scene, target: np.ndarray) -> np.ndarray:
     return 1 + np.sign(target - state.paddle)
 
 
@@ -189,8 +187,9 @@ def _enumerate(policy, rules) -> tuple[float, float]:
     table = np.meshgrid(START_LANES, np.arange(len(rules.offsets)), np.arange(LANES))
     lane, side, paddle = (v.ravel() for v in table)
     chance = np.array(rules.probs)[side] / (len(START_LANES) * LANES)
-    state = State(np.zeros_like(lane), lane, np.array(rules.offsets)[side], paddle)
-    total, reward = np.zeros(len(lane)), np.zeros(len(lane))
+    state = Scene(np.zeros_like(lane), lane, np.array(rules.offsets)[side], paddle)
+    total = np.zeros(len(lane))
+    reward = np.zeros(len(lane))
     for _ in range(rules.last):
         state, reward = advance(rules, state, policy(state))
         total += reward

@@ -14,7 +14,7 @@ H = math.log(4) + math.log(8)  # entropy of Curtain's first frame
 
 @exercise("02.2")
 def inverse_of_symlog(undo):
-    """undo(symlog(x)) = x, for both signs, small and large."""
+    """Inverse: undo(symlog(x)) = x, for both signs, small and large."""
     x = torch.tensor([-5000.0, -3.0, -0.25, 0.0, 0.25, 3.0, 5000.0], dtype=torch.float64)
     y = torch.sign(x) * torch.log1p(torch.abs(x))
     found = array(undo(y), (7,), "undo(y)")
@@ -29,7 +29,7 @@ def inverse_of_symlog(undo):
 
 @exercise("02.1")
 def nats_of_a_reconstruction(nats):
-    """-ln p(x), summed over pixels, one number per frame."""
+    """Nats -ln p(x), summed over pixels, one number per frame."""
     p = torch.rand(3, 4, 4, 1) * 0.9 + 0.05
     x = (torch.rand(3, 4, 4, 1) < 0.5).float()
     right = F.binary_cross_entropy(p, x, reduction="none")
@@ -57,20 +57,21 @@ def nats_of_a_reconstruction(nats):
 
 @exercise("02.3")
 def size_of_the_embedding(size):
-    """16 places times the channels of the last stage."""
+    """Places (16) times the channels of the last stage."""
     widths = {8: 2, 16: 3, 32: 4, 64: 4}
     for depth, side in itertools.product((4, 8, 16), widths):
         found = number(size(side, depth), f"the size for side {side}, depth {depth}")
         want = 16 * depth * widths[side]
         stages = round(math.log2(side / 4))
-        told = f"For side {side} and depth {depth} you get {found:g}. "
+        report = f"For side {side} and depth {depth} you get {found:g}. "
         require(
             found != depth * widths[side],
-            told + "That many channels are left, each of them at 4 × 4 places.",
+            report + "That many channels are left, each of them at 4 × 4 places.",
         )
         require(
             found == want,
-            told + f"Halving {side} down to 4 takes {stages} stages; which multiplier is the last?",
+            report
+            + f"Halving {side} down to 4 takes {stages} stages; which multiplier is the last?",
         )
     return "A larger picture needs more stages, and ends as the same 4 × 4."
 
@@ -83,18 +84,19 @@ def price_at_which_an_object_vanishes(beta_max):
         coin = -q * math.log(q) - (1 - q) * math.log(1 - q)
         saved, paid = places * pixels * coin, math.log(places)
         found = number(beta_max(places, pixels), f"beta for {places} places, {pixels} pixels")
-        told = f"For {places} places and {pixels} pixels you get {found:.3g}. "
+        report = f"For {places} places and {pixels} pixels you get {found:.3g}. "
         require(
             abs(found - pixels * coin / paid) > 1e-3,
-            told + "The object may be in any of its places: all their pixels are in doubt.",
+            report + "The object may be in any of its places: all their pixels are in doubt.",
         )
         require(
             abs(found - saved) > 1e-3 or abs(paid - 1) < 1e-3,
-            told + "That is what the code saves; divide it by what the code costs, ln of places.",
+            report + "That is what the code saves; divide it by what the code costs, ln of places.",
         )
         require(
             abs(found - saved / paid) < 1e-3 * saved / paid,
-            told + "A pixel that is bright in one of n frames costs the entropy of a coin of 1/n.",
+            report
+            + "A pixel that is bright in one of n frames costs the entropy of a coin of 1/n.",
         )
     return "Above this price the best thing a model can do is forget."
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from wmlib.checks.exercises import Wrong, array, exercise, number, require
-from wmlib.envs.curtain import START_LANES, State, draw_frames, make_rules
+from wmlib.envs.curtain import START_LANES, Scene, draw_frames, make_rules
 from wmlib.rssm import RecurrentCore
 
 
@@ -16,7 +16,8 @@ def one_gated_step(gate_step):
     """DreamerV3's gate, against several near misses."""
     r, c, u, h = (2 * torch.randn(4, 5) for _ in range(4))
     sig, tanh = torch.sigmoid, torch.tanh
-    update, candidate = sig(u - 1), tanh(sig(r) * c)
+    update = sig(u - 1)
+    candidate = tanh(sig(r) * c)
     found = array(gate_step(r, c, u, h), (4, 5), "the new h")
 
     def gives(values: torch.Tensor) -> bool:
@@ -52,22 +53,22 @@ def one_gated_step(gate_step):
 
 @exercise("03.2")
 def bias_of_a_half_life(bias_for):
-    """(1 - sigmoid(b)) ** steps = 1/2."""
+    """The bias b with (1 - sigmoid(b)) ** steps = 1/2."""
     for steps in (1, 2, 10, 100):
         found = number(bias_for(steps), f"the bias for {steps} steps")
         kept = 1 - 1 / (1 + math.exp(-min(max(found, -50), 50)))
         left = kept**steps
-        told = f"With bias {found:.3f}, after {steps} steps {left:.3f} is left, not 0.5. "
+        report = f"With bias {found:.3f}, after {steps} steps {left:.3f} is left, not 0.5. "
         rate = 1 - 0.5 ** (1 / steps)
         require(
             abs(found - rate) > 1e-3,
-            told + "That is the share overwritten per step; which bias makes a sigmoid give it?",
+            report + "That is the share overwritten per step; which bias makes a sigmoid give it?",
         )
         require(
             abs(found + math.log(rate / (1 - rate))) > 1e-3 or abs(found) < 1e-3,
-            told + "The sign is wrong: to keep more, the update gate has to be more closed.",
+            report + "The sign is wrong: to keep more, the update gate has to be more closed.",
         )
-        require(abs(left - 0.5) < 1e-3, told + "Each step keeps 1 - σ(bias) of h.")
+        require(abs(left - 0.5) < 1e-3, report + "Each step keeps 1 - σ(bias) of h.")
     return f"100 steps need a bias of {bias_for(100):.2f}."
 
 
@@ -75,7 +76,8 @@ def bias_of_a_half_life(bias_for):
 def product_of_jacobians(jacobian):
     """Against autograd, for matrices without symmetry."""
     size = 5
-    W, start = torch.randn(size, size), 0.5 * torch.randn(size)
+    W = torch.randn(size, size)
+    start = 0.5 * torch.randn(size)
 
     def run(h: torch.Tensor, steps: int) -> torch.Tensor:
         for _ in range(steps):
@@ -116,21 +118,21 @@ def weights_of_the_block_layers(count):
         core = RecurrentCore(deter, 6, 3, hidden, blocks)
         mix, gates = core.mix.weight.numel(), core.gates.weight.numel()
         found = number(count(deter, hidden, blocks), "the number of weights")
-        told = f"For D = {deter}, U = {hidden}, g = {blocks} there are {mix + gates}. "
+        report = f"For D = {deter}, U = {hidden}, g = {blocks} there are {mix + gates}. "
         dense = deter * (deter + 3 * hidden) + 3 * deter**2
         require(
             found != dense or blocks == 1,
-            told + f"You get {found:.0f}, the count of dense layers: each block sees D/g units.",
+            report + f"You get {found:.0f}, the count of dense layers: each block sees D/g units.",
         )
         once = deter * deter // blocks + 3 * hidden * deter // blocks + gates
         require(
             found != once or blocks == 1,
-            told + "Every block has its own weights for all 3U numbers of the summary.",
+            report + "Every block has its own weights for all 3U numbers of the summary.",
         )
-        require(found != gates, told + "These are the gates alone; mix is missing.")
+        require(found != gates, report + "These are the gates alone; mix is missing.")
         require(
             found == mix + gates,
-            told + f"You get {found:.0f}; mix has {mix} and gates has {gates}.",
+            report + f"You get {found:.0f}; mix has {mix} and gates has {gates}.",
         )
     double = count(4096, 256, 8) / count(2048, 256, 8)
     return f"Doubling D from 2048 multiplies the weights by {double:.1f}."
@@ -144,7 +146,7 @@ def _suffering(wiped: int) -> list[int]:
     rules = make_rules()
     lane, side = (v.ravel() for v in np.meshgrid(START_LANES, rules.offsets))
     zeros = np.zeros_like(lane)  # the paddle stands still in lane 0
-    films = [draw_frames(rules, State(zeros + t, lane, side, zeros)) for t in range(8)]
+    films = [draw_frames(rules, Scene(zeros + t, lane, side, zeros)) for t in range(8)]
     films = [[frame.tobytes() for frame in film] for film in zip(*films, strict=True)]
     worse = []
     for t in range(wiped + 1, 8):
@@ -175,9 +177,9 @@ def what_a_wipe_costs(answer):
     truth = [w for w in range(7) if not _suffering(w)]
     for w in range(7):
         if w in truth and w not in harmless:
-            told = "h is empty anyway" if w == 0 else f"frame {w} itself shows the ball"
+            reason = "h is empty anyway" if w == 0 else f"frame {w} itself shows the ball"
             raise Wrong(
-                f"About harmless: a wipe before frame {w} is taken in costs nothing, as {told}."
+                f"About harmless: a wipe before frame {w} is taken in costs nothing, as {reason}."
             )
         if w not in truth and w in harmless:
             raise Wrong(

@@ -12,7 +12,7 @@ from wmlib.distributions import kl_divergence, unimix_probs
 
 @exercise("04.1")
 def capacity(answer):
-    """S ln K, for any S and K."""
+    """Capacity S ln K, for any S and K."""
     found = number(answer(4, 8), "capacity(4, 8)")
     require(abs(found - 12) > 1e-3, "That is in bits; the course counts in nats, with ln.")
     require(found > 0, "A capacity is not negative.")
@@ -107,7 +107,8 @@ def reinforce_loss(answer):
 
     def gradients(loss):
         """Mean and mean square of the gradient over all outcomes of two throws."""
-        mean, square = torch.zeros(3, dtype=torch.float64), 0.0
+        mean = torch.zeros(3, dtype=torch.float64)
+        square = 0.0
         for pair in itertools.product(range(3), repeat=2):
             leaf = logits.clone().requires_grad_()
             logp = leaf.log_softmax(-1)[list(pair)]
@@ -119,7 +120,8 @@ def reinforce_loss(answer):
             require(value.requires_grad, "No gradient flows: logp must appear in the loss.")
             (grad,) = torch.autograd.grad(value.sum(), leaf)
             chance = probs[list(pair)].prod()
-            mean, square = mean + chance * grad, square + chance * grad.square().sum()
+            mean = mean + chance * grad
+            square = square + chance * grad.square().sum()
         return mean, square
 
     mean, square = gradients(answer)

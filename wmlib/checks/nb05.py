@@ -1,6 +1,7 @@
 """Checks of notebook 05: prior and posterior."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ def sure_model() -> RSSM:
     for part in model.parameters():
         part.add_(0.2 * torch.randn_like(part))  # no zeros: an all-zero state would stay one
     for network in (model.prior_net, model.posterior_net):
-        network[-1].weight.mul_(100)
+        network[-1].get_parameter("weight").mul_(100)
     return model
 
 
@@ -43,7 +44,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Are they equal up to rounding?"""
+    """Tell whether they are equal up to rounding."""
     return a.shape == b.shape and bool(torch.allclose(a.float(), b.float(), atol=1e-4))
 
 
@@ -68,8 +69,8 @@ def pair(value: object, *sizes: tuple[int, ...]) -> State:
 
 
 @exercise("05.1")
-def which(answer: object) -> str:
-    """p, q or both, for five activities."""
+def which(answer: Any) -> str:
+    """Which of p, q or both, for five activities."""
     require(isinstance(answer, dict), "The answer should stay a dictionary with its five keys.")
     require(set(answer) == set(WHICH), "Keep the five keys as they are and fill in the values.")
     given = {k: str(v).strip().casefold() for k, v in answer.items()}
@@ -85,9 +86,10 @@ def which(answer: object) -> str:
 
 
 @exercise("05.2")
-def look(answer: Callable) -> str:
+def one_step(answer: Callable) -> str:
     """One step with eyes open."""
-    model, (embed, action) = sure_model(), inputs()
+    model = sure_model()
+    embed, action = inputs()
     h = torch.randn(B, model.deter)
     z = torch.eye(5)[torch.randint(5, (B, 6))]
     found = pair(answer(model, State(h, z), action[:, 1], embed[:, 1]), (B, 32), (B, 6, 5))
@@ -99,7 +101,8 @@ def look(answer: Callable) -> str:
         same(found.h, want),
         "Your h should come from rssm.core, from the old h, the flat old z, the embedded action.",
     )
-    seen, expected = model.posterior(want, embed[:, 1]), model.prior(want)
+    seen = model.posterior(want, embed[:, 1])
+    expected = model.prior(want)
     stale = model.posterior(h, embed[:, 1])
     if agreement(found.z, seen) < 0.9:
         require(
@@ -151,7 +154,8 @@ def forget(answer: Callable) -> str:
 @exercise("05.4")
 def blindfold(answer: Callable) -> str:
     """Eyes open before frame k, closed from it on."""
-    model, (embed, action) = sure_model(), inputs()
+    model = sure_model()
+    embed, action = inputs()
 
     def run(e: Tensor, k: int) -> State:
         torch.manual_seed(4)
@@ -168,7 +172,8 @@ def blindfold(answer: Callable) -> str:
         same(film.h, want),
         "The h at frame t should come from rssm.core, from the state before and action[:, t].",
     )
-    prior, seen = model.prior(film.h), model.posterior(film.h, embed)
+    prior = model.prior(film.h)
+    seen = model.posterior(film.h, embed)
     late = embed.clone()
     late[:, k:] = torch.randn(B, T - k, E)
     require(

@@ -1,6 +1,7 @@
 """Checks of notebook 06: the losses."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -15,7 +16,9 @@ LOSSES = {"rec", "rew", "con", "dyn", "rep"}
 def bill(answer: Callable) -> str:
     """Nats above the entropy of the world."""
     torch.manual_seed(0)
-    nll, kl, entropy = torch.rand(50, 8), 2 * torch.rand(50, 8), torch.rand(8)
+    nll = torch.rand(50, 8)
+    kl = 2 * torch.rand(50, 8)
+    entropy = torch.rand(8)
     found = number(answer(nll.clone(), kl.clone(), entropy.clone()), "the excess")
     want = float((nll + kl).sum(1).mean() - entropy.sum())
     per_frame = float((nll + kl).mean() - entropy.mean())
@@ -73,7 +76,8 @@ def free_bits(answer: Callable) -> str:
     for nats in (0.0, 1.0, 2.0):
         found = torch.as_tensor(answer(kl.clone(), nats), dtype=torch.float32)
         require(found.ndim == 0, f"A single number is asked for, not a tensor of {found.shape}.")
-        each, late = kl.clamp(min=nats).sum(-1).mean(), kl.sum(-1).mean().clamp(min=nats)
+        each = kl.clamp(min=nats).sum(-1).mean()
+        late = kl.sum(-1).mean().clamp(min=nats)
         want = kl.sum(-1).clamp(min=nats).mean()
         if abs(float(found - want)) < 1e-4:
             continue
@@ -100,13 +104,18 @@ def routes() -> dict[str, set[str]]:
     for p in model.parameters():
         p.data.add_(0.1 * torch.randn_like(p))  # nothing is exactly zero
     batch = {
-        "obs": torch.randn(4, 1, 3), "prev_action": torch.zeros(4, 1, 2),
-        "reward": torch.ones(4, 1), "is_first": torch.ones(4, 1), "is_terminal": torch.zeros(4, 1),
-    }  # fmt: skip
+        "obs": torch.randn(4, 1, 3),
+        "prev_action": torch.zeros(4, 1, 2),
+        "reward": torch.ones(4, 1),
+        "is_first": torch.ones(4, 1),
+        "is_terminal": torch.zeros(4, 1),
+    }
     parts = {
-        "posterior": model.rssm.posterior_net, "prior": model.rssm.prior_net,
-        "decoder": model.decoder, "reward head": model.reward_head,
-    }  # fmt: skip
+        "posterior": model.rssm.posterior_net,
+        "prior": model.rssm.prior_net,
+        "decoder": model.decoder,
+        "reward head": model.reward_head,
+    }
     moved: dict[str, set[str]] = {name: set() for name in parts}
     for name in LOSSES:
         model.zero_grad()
@@ -119,7 +128,7 @@ def routes() -> dict[str, set[str]]:
 
 
 @exercise("06.4")
-def route(answer: object) -> str:
+def route(answer: Any) -> str:
     """Which losses move which part."""
     truth = routes()
     require(isinstance(answer, dict), "The answer should stay a dictionary with its four keys.")
@@ -130,7 +139,8 @@ def route(answer: object) -> str:
         given = set(given)
         odd = sorted(str(n) for n in given - LOSSES)
         require(not odd, f"'{odd[0] if odd else ''}' is none of the five losses.")
-        more, less = sorted(given - truth[part]), sorted(truth[part] - given)
+        more = sorted(given - truth[part])
+        less = truth[part] - given
         require(not more, f"No gradient of {', '.join(more)} arrives in the {part}.")
         require(not less, f"The {part} is moved by one more loss than you say.")
     return "A small world model was just X-rayed, and agrees."
@@ -141,12 +151,17 @@ def claim(sigma: Callable, weight: Callable) -> str:
     """Weight of a squared error and standard deviation."""
     for w in (0.5, 1.0, 30.0):
         s = number(sigma(w), "sigma(w)")
-        require(abs(s - 1 / (2 * w)) > 1e-6 or abs(s - (2 * w) ** -0.5) < 1e-6,
-                "That is the variance; its root is asked for.")  # fmt: skip
+        variance = 1 / (2 * w)
+        require(
+            abs(s - variance) > 1e-6 or abs(s - variance**0.5) < 1e-6,
+            "That is the variance; its root is asked for.",
+        )
         require(abs(s - w**-0.5) > 1e-6, "There is a 2 in the exponent of a Gaussian.")
         torch.manual_seed(0)
-        y, mean = torch.randn(20, dtype=torch.float64), 0.3
-        normal = torch.distributions.Normal(*torch.tensor([mean, max(s, 1e-9)], dtype=y.dtype))
+        y = torch.randn(20, dtype=torch.float64)
+        mean = 0.3
+        place, width = torch.tensor([mean, max(s, 1e-9)], dtype=y.dtype)
+        normal = torch.distributions.Normal(place, width)
         rest = -normal.log_prob(y) - w * (y - mean) ** 2
         require(float(rest.std()) < 1e-6, f"For w = {w} the NLL is not w times the squared error.")
         back = number(weight(s), "weight(s)")

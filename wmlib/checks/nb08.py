@@ -37,7 +37,8 @@ def excuse(answer: Callable) -> str:
 def cross(surprise: Callable, excess: Callable) -> str:
     """Cross-entropy of two coins, and their KL divergence."""
     for p, q in ((0.7, 0.5), (0.3, 0.8), (0.9, 0.6), (0.5, 0.5), (0.2, 0.2)):
-        total, more = number(surprise(p, q), "surprise"), number(excess(p, q), "excess")
+        total = number(surprise(p, q), "surprise")
+        more = number(excess(p, q), "excess")
         want = -p * math.log(q) - (1 - p) * math.log(1 - q)
         least = -p * math.log(p) - (1 - p) * math.log(1 - p)
         require(abs(total + want) > 1e-6, "Surprise is never negative; mind the sign.")
@@ -80,7 +81,8 @@ def paired(answer: Callable) -> str:
     """Difference of two means and its standard error, with common or separate luck."""
     rng = np.random.default_rng(0)
     luck = rng.choice([-1.0, 1.0], 400)
-    a, b = luck + 0.1 * rng.normal(size=400) + 0.2, luck + 0.1 * rng.normal(size=400)
+    a = luck + 0.1 * rng.normal(size=400) + 0.2
+    b = luck + 0.1 * rng.normal(size=400)
     for same in (True, False):
         found = answer(a, b, same)
         pair = isinstance(found, (tuple, list)) and len(found) == 2

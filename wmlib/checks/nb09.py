@@ -11,21 +11,26 @@ from wmlib.envs.curtain import MOVE_COST, advance, draw_start, make_rules
 INDEX = {
     "the action whose log-probability is raised": (2, "The loss at t = 2 is about a choice at 2."),
     "the first reward in its return": (
-        3, "The first reward that action 2 can earn arrives with the state it leads to.",
+        3,
+        "The first reward that action 2 can earn arrives with the state it leads to.",
     ),
     "the state whose value is subtracted": (
-        2, "The baseline must not know the action: it is the value where the choice is made.",
+        2,
+        "The baseline must not know the action: it is the value where the choice is made.",
     ),
     "the first value that may enter its return": (
-        3, "The return may believe the critic from the first arrival on, not before.",
+        3,
+        "The return may believe the critic from the first arrival on, not before.",
     ),
     "the last continuation in its weight": (
-        2, "The weight asks whether state 2 is still in play; what comes later is in the return.",
+        2,
+        "The weight asks whether state 2 is still in play; what comes later is in the return.",
     ),
     "the last reward in its return": (
-        5, "A dream of 5 steps has states 0 to 5, and each arrival brings a reward.",
+        5,
+        "A dream of 5 steps has states 0 to 5, and each arrival brings a reward.",
     ),
-}  # fmt: skip
+}
 
 
 @exercise("09.1")
@@ -70,12 +75,16 @@ def reach(answer):
 @exercise("09.3")
 def dear_moves(answer):
     """Rows of Curtain as they would be if a move cost five times as much."""
-    rules, rng = make_rules(), np.random.default_rng(0)
-    now, rewards, wanted = draw_start(rules, rng, 200), [np.zeros(200)], [np.zeros(200)]
+    rules = make_rules()
+    rng = np.random.default_rng(0)
+    now = draw_start(rules, rng, 200)
+    rewards = [np.zeros(200)]
+    wanted = [np.zeros(200)]
     for _ in range(7):
         action = rng.integers(3, size=200)
         now, gain = advance(rules, now, action)
-        rewards.append(gain), wanted.append(gain - 4 * MOVE_COST * (action != 1))
+        rewards.append(gain)
+        wanted.append(gain - 4 * MOVE_COST * (action != 1))
     reward, wanted = (torch.tensor(np.stack(x, 1)).float() for x in (rewards, wanted))
     terminal = torch.zeros(200, 8, dtype=torch.bool)
     terminal[:, 7] = True

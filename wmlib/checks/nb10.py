@@ -1,19 +1,22 @@
 """Checks of notebook 10: law tests, run on the healthy function and on ill ones."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wmlib.agent import Dreamer
 from wmlib.checks.exercises import exercise, require
-from wmlib.checks.patients import PATIENTS
+from wmlib.config import preset
 from wmlib.distributions import kl_divergence
+from wmlib.envs.make import make_env
+from wmlib.experiments.bugs import BUGS
 from wmlib.losses import continue_loss, kl_balance, lambda_return
 
 
 def judge(test: Callable, healthy: Sequence, ill: Sequence[tuple[str, tuple]]) -> None:
-    """The test must say True of the healthy arguments and False of each ill ones."""
+    """The test must say True of the healthy arguments and False of each ill one."""
 
     def verdict(arguments: Sequence) -> bool:
         said = test(*arguments)
@@ -35,7 +38,7 @@ def judge(test: Callable, healthy: Sequence, ill: Sequence[tuple[str, tuple]]) -
 def shifted(reward: bool, boot: bool) -> Callable:
     """A lambda-return that takes reward, or value, of the state that is left."""
 
-    def returns(r: Tensor, v: Tensor, *rest: object) -> Tensor:
+    def returns(r: Tensor, v: Tensor, *rest: Any) -> Tensor:
         def late(x: Tensor) -> Tensor:
             return torch.cat([x[:, :1], x[:, :-1]], 1)
 
@@ -59,18 +62,16 @@ def lawful(test: Callable) -> str:
 
 def small_agent() -> Dreamer:
     """A tiny agent of Curtain, with weights that are not zero."""
-    import wmlib
-
-    env = wmlib.make_env("wmlib/Curtain-v0")
+    env = make_env("wmlib/Curtain-v0")
     sizes = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
-    config = wmlib.preset("tiny", **sizes)
+    config = preset("tiny", **sizes)
     return Dreamer(env.single_observation_space, env.single_action_space, config)
 
 
 @exercise("10.2")
 def forgets(test: Callable) -> str:
     """Nothing of the first episode in the first state of the second."""
-    from wmlib import hospital
+    from wmlib.experiments import hospital
 
     torch.manual_seed(0)
     agent = small_agent()
@@ -85,7 +86,7 @@ def forgets(test: Callable) -> str:
         return agent.world.observe(batch).state.h
 
     def ill(batch: dict[str, Tensor]) -> Tensor:
-        with PATIENTS["no reset"](agent):
+        with BUGS["no reset"](agent):
             return observe(batch)
 
     def a_little(batch: dict[str, Tensor]) -> Tensor:
@@ -104,7 +105,8 @@ def sides(test: Callable) -> str:
     """Which loss of the pair pulls on which side."""
 
     def swapped(q: Tensor, p: Tensor, free: float) -> tuple[Tensor, Tensor]:
-        return kl_balance(q, p, free)[::-1]
+        dyn, rep = kl_balance(q, p, free)
+        return rep, dyn
 
     def attached(q: Tensor, p: Tensor, free: float) -> tuple[Tensor, Tensor]:
         both = kl_divergence(q, p).clamp(min=free)

@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from wmlib.ablations import rebuild_optimizer
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import load_tree, save_tree
 from wmlib.checks.exercises import Wrong, array, exercise, number, require
@@ -41,11 +40,11 @@ def updates_owed(updates):
         (base.replace(random_steps=8_000, model_updates=100), 12_000),
     ]
     for config, steps in cases:
-        told = number(updates(steps, config), f"updates({steps}, ...)")
+        found = number(updates(steps, config), f"updates({steps}, ...)")
         rows = (steps - config.random_steps) * config.ratio
         size = config.batch_size * config.batch_length
         wanted = config.model_updates + rows / size
-        if abs(told - wanted) <= 2:
+        if abs(found - wanted) <= 2:
             continue
         known = {
             wanted - config.model_updates: "The model alone gets model_updates first; add them.",
@@ -56,10 +55,10 @@ def updates_owed(updates):
             "rows each: divide by both.",
         }
         for slip, sentence in known.items():
-            require(slip == wanted or abs(told - slip) > 2, sentence)
+            require(slip == wanted or abs(found - slip) > 2, sentence)
         raise Wrong(
             f"After {steps:,} steps there should be about {wanted:,.0f} updates, not "
-            f"{told:,.0f}; the rows replayed so far are (steps - random_steps) * ratio."
+            f"{found:,.0f}; the rows replayed so far are (steps - random_steps) * ratio."
         )
     early = number(updates(1_000, base), "updates during random play")
     require(abs(early) <= 2, "During random play there are no updates; the answer should be 0.")
@@ -74,14 +73,16 @@ def moves_or_balls(why):
     """Made-up episodes whose balls and moves are known."""
     rng = np.random.default_rng(0)
     for chance in (0.9, 0.3, 1.0, 0.0):
-        caught, moves = rng.random(400) < chance, rng.integers(0, 8, 400)
+        caught = rng.random(400) < chance
+        moves = rng.integers(0, 8, 400)
         returns = np.where(caught, 1.0, -1.0) - MOVE * moves
-        told = why(returns.copy())
+        answer = why(returns.copy())
         require(
-            isinstance(told, (tuple, list, np.ndarray)) and len(told) == 2,
+            isinstance(answer, (tuple, list, np.ndarray)) and len(answer) == 2,
             "The function why should return two numbers: the share caught and the mean moves.",
         )
-        share, mean = number(told[0], "the share caught"), number(told[1], "the number of moves")
+        share = number(answer[0], "the share caught")
+        mean = number(answer[1], "the number of moves")
         require(
             abs(share - (1 + returns.mean()) / 2) > 1e-6 or not moves.any(),
             "The mean return also holds the cost of moves: count the caught episodes.",
@@ -122,10 +123,11 @@ def _weights(trainer: Trainer) -> torch.Tensor:
 def _resume(weights: dict, state: dict, without: str) -> Trainer:
     """A new trainer from everything stored but one part, which stays as in a new one."""
     new = _run(seed=5)
-    fresh = new.agent.optimizer.state_dict()
-    moments = {name: value.clone() for name, value in fresh.items()}
-    own, replay, env, row = new.memory, copy.deepcopy(new.replay.state_dict()), new.env, new.row
-    worlds, dice = copy.deepcopy(env.state_dict()), copy.deepcopy(new.rng.bit_generator.state)
+    moments = copy.deepcopy(new.agent.optimizer.state_dict())
+    replay = copy.deepcopy(new.replay.state_dict())
+    worlds = copy.deepcopy(new.env.state_dict())
+    dice = copy.deepcopy(new.rng.bit_generator.state)
+    memory, row = new.memory, new.row
     if without != "weights":
         new.agent.load_state_dict(weights)
     new.load_state_dict(copy.deepcopy(state))
@@ -137,10 +139,10 @@ def _resume(weights: dict, state: dict, without: str) -> Trainer:
         new.rng.bit_generator.state = dice
         torch.manual_seed(5)
     elif without == "worlds":
-        env.load_state_dict(worlds)
+        new.env.load_state_dict(worlds)
         new.row = row
     elif without == "memory":
-        new.memory = own
+        new.memory = memory
     elif without == "scores":
         new.scores.clear()
     elif without == "seconds":
@@ -150,7 +152,7 @@ def _resume(weights: dict, state: dict, without: str) -> Trainer:
 
 @functools.cache
 def differs_without(ticks: int = 20) -> dict[str, bool]:
-    """Does a run go on differently when it is resumed without this part? By experiment."""
+    """Find out by experiment without which parts a resumed run goes on differently."""
     trainer = _run(seed=3)
     while trainer.updates < 8 or trainer.row.is_first.any():  # in the middle of the episodes
         trainer.tick()
@@ -158,12 +160,13 @@ def differs_without(ticks: int = 20) -> dict[str, bool]:
         path = Path(folder) / "stop.safetensors"
         save_tree(path, {"agent": trainer.agent.state_dict(), "rest": trainer.state_dict()})
         stored, _ = load_tree(path)
-    after, flat = {}, {k: v.clone() for k, v in trainer.agent.state_dict().items()}
+    weights = {k: v.clone() for k, v in trainer.agent.state_dict().items()}
+    after: dict[str, bool] = {}
     for _ in range(ticks):
         trainer.tick()
     straight = _weights(trainer)
     for part in ("", *PARTS):
-        again = _resume(flat, stored["rest"], part)
+        again = _resume(weights, stored["rest"], part)
         try:
             for _ in range(ticks):
                 again.tick()
@@ -182,8 +185,8 @@ def power_cut(answer):
         isinstance(answer, dict) and set(PARTS) == set(answer),
         f"Your answer should be a dictionary with the keys {', '.join(PARTS)}.",
     )
-    for part, told in answer.items():
-        require(isinstance(told, (bool, np.bool_)), f"'{part}' should be True or False.")
+    for part, changed in answer.items():
+        require(isinstance(changed, (bool, np.bool_)), f"'{part}' should be True or False.")
     truth = differs_without()
     wrong = [part for part in PARTS if bool(answer[part]) != truth[part]]
     if wrong:
@@ -211,12 +214,17 @@ def own_core(kind):
         isinstance(kind, type), "Core should be a class, not an object; leave out the brackets."
     )
     config: Config = preset("tiny", **SMALL, stored_latents=False)
-    deter, latent, actions = config.deter, config.stoch * config.classes, 3
+    deter = config.deter
+    latent = config.stoch * config.classes
+    actions = 3
     core = kind(deter, latent, actions)
     require(isinstance(core, torch.nn.Module), "Core should inherit from nn.Module.")
     h, z = torch.randn(5, deter), torch.rand(5, latent)
     a = torch.eye(actions)[torch.tensor([0, 1, 2, 0, 1])]
-    step = lambda h, z, a: core(h, z, core.embed_action(a))  # noqa: E731
+
+    def step(h: torch.Tensor, z: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return core(h, z, core.embed_action(a))
+
     new = step(h, z, a)
     array(new, (5, deter), "the next h")
     require(
@@ -251,8 +259,8 @@ def _train(core: torch.nn.Module, config: Config) -> None:
     """Three updates of an agent with this core; every parameter must have moved."""
     image = gym.spaces.Box(0, 255, (16, 16, 1), np.uint8)
     agent = Dreamer(image, gym.spaces.Discrete(3), config.replace(warmup=0))
-    agent.world.rssm.core = core
-    rebuild_optimizer(agent)
+    agent.world.rssm.core = core  # pyright: ignore[reportAttributeAccessIssue]
+    agent.optimizer = agent.build_optimizer()
     before = {name: p.detach().clone() for name, p in core.named_parameters()}
     require(before, "The core has no parameters, so it cannot learn.")
     rng = np.random.default_rng(0)

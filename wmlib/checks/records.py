@@ -88,7 +88,8 @@ def tally(number: str = "") -> Tally:
     """
     if number and number not in TOTALS:
         raise BadInput(f"There is no notebook '{number}'; write two digits, as in \"05\".")
-    kept, chosen = read(), [n for n in TOTALS if n.startswith(number)]
+    kept = read()
+    chosen = [n for n in TOTALS if n.startswith(number)]
     return Tally(
         solved=sum(key[:2] in chosen for key in kept.solved),
         exercises=sum(TOTALS[n][0] for n in chosen),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -24,9 +24,10 @@ from gymnasium.vector.utils import batch_space
 
 from wmlib.errors import BadInput
 
-__all__ = ["Curtain", "CurtainVec", "Rules", "State", "make_rules"]
+__all__ = ["Curtain", "CurtainVec", "Rules", "Scene", "make_rules"]
 
-Array, Info = np.ndarray, dict[str, Any]
+Array: TypeAlias = np.ndarray
+Info: TypeAlias = dict[str, Any]
 
 LANES = 8
 START_LANES = np.arange(2, 6)  # where the ball may start: two free lanes on either side
@@ -93,7 +94,15 @@ def make_rules(
     )
     need(goal in ("catch", "avoid"), f"goal must be 'catch' or 'avoid', not {goal!r}.")
     offsets, probs = make_coin(p, offsets, probs)
-    return Rules(offsets, probs, int(rows), int(reveal), bool(late), int(static), goal)
+    return Rules(
+        offsets=offsets,
+        probs=probs,
+        rows=int(rows),
+        reveal=int(reveal),
+        late=bool(late),
+        static=int(static),
+        goal=goal,
+    )
 
 
 def make_coin(
@@ -119,12 +128,12 @@ def make_coin(
         and all(is_int(d) and -2 <= d <= 2 for d in sides),
         f"offsets must be different whole numbers from -2 to 2, not {offsets!r}.",
     )
-    law = np.asarray(probs, dtype=float)
+    odds = np.asarray(probs, dtype=float)
     need(
-        law.shape == (len(sides),) and bool((law >= 0).all()) and abs(law.sum() - 1) < 1e-9,
+        odds.shape == (len(sides),) and bool((odds >= 0).all()) and abs(odds.sum() - 1) < 1e-9,
         f"probs must be {len(sides)} numbers, none negative, that sum to 1, not {probs!r}.",
     )
-    return tuple(int(d) for d in sides), tuple(float(q) for q in law)
+    return tuple(int(d) for d in sides), tuple(float(q) for q in odds)
 
 
 def need(ok: bool, sentence: str) -> None:
@@ -141,7 +150,7 @@ def is_int(value: Any) -> bool:
 # ---- the rules, on arrays of N worlds -----------------------------------------------------------
 
 
-class State(NamedTuple):
+class Scene(NamedTuple):
     """Everything there is to know about N worlds; each field is (N,) int64."""
 
     t: np.ndarray  # row of the ball
@@ -150,12 +159,12 @@ class State(NamedTuple):
     paddle: np.ndarray  # lane of the paddle
 
 
-def draw_start(rules: Rules, rng: np.random.Generator, n: int) -> State:
+def draw_start(rules: Rules, rng: np.random.Generator, n: int) -> Scene:
     """Draw n fresh episodes: start lane, paddle lane and the coin, each independently."""
     lane = rng.choice(START_LANES, size=n)  # (n,)
     paddle = rng.integers(LANES, size=n)  # (n,)
     offset = rng.choice(rules.offsets, p=rules.probs, size=n)  # (n,)
-    return State(np.zeros(n, np.int64), lane, offset, paddle)
+    return Scene(np.zeros(n, np.int64), lane, offset, paddle)
 
 
 def move(paddle: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,14 +182,14 @@ def payoff(rules: Rules, lane: np.ndarray, offset: np.ndarray, paddle: np.ndarra
     return score if rules.goal == "catch" else -score
 
 
-def advance(rules: Rules, state: State, action: np.ndarray) -> tuple[State, np.ndarray]:
+def advance(rules: Rules, state: Scene, action: np.ndarray) -> tuple[Scene, np.ndarray]:
     """One step of N worlds that are not over; return the new state and the rewards (N,).
 
     The cost of a move arrives with the frame that shows it. The episode is over when the new t is
     `rules.last`.
     """
     paddle, cost = move(state.paddle, action)
-    state = State(state.t + 1, state.lane, state.offset, paddle)
+    state = Scene(state.t + 1, state.lane, state.offset, paddle)
     final = payoff(rules, state.lane, state.offset, paddle)
     return state, np.where(state.t == rules.last, final, 0.0) - cost
 
@@ -203,12 +212,12 @@ def image_tables(rows: int, reveal: int) -> tuple[np.ndarray, np.ndarray]:
     return balls, scenes
 
 
-def ball_lane(rules: Rules, state: State) -> np.ndarray:
+def ball_lane(rules: Rules, state: Scene) -> np.ndarray:
     """Lane of the ball (N,): it jumps by its offset when it leaves the curtain."""
     return state.lane + state.offset * (state.t >= rules.reveal)
 
 
-def draw_frames(rules: Rules, state: State, flips: np.ndarray | None = None) -> np.ndarray:
+def draw_frames(rules: Rules, state: Scene, flips: np.ndarray | None = None) -> np.ndarray:
     """Frames (N, 2R, 2L, 1) uint8 of N worlds; `flips` (N, static) of 0 and 1 is the noise."""
     balls, scenes = image_tables(rules.rows, rules.reveal)
     frames = np.maximum(balls[state.t, ball_lane(rules, state)], scenes[state.paddle])
@@ -224,7 +233,7 @@ def draw_flips(rules: Rules, rng: np.random.Generator, n: int) -> np.ndarray | N
     return rng.integers(2, size=(n, rules.static)) if rules.static else None
 
 
-def fix_start(rules: Rules, state: State, options: dict[str, Any] | None) -> State:
+def fix_start(rules: Rules, state: Scene, options: dict[str, Any] | None) -> Scene:
     """Replace what was drawn by what `options` asks for: "lane", "offset", "paddle".
 
     Each may be one number or (N,) numbers.
@@ -245,15 +254,15 @@ def fix_start(rules: Rules, state: State, options: dict[str, Any] | None) -> Sta
     return state
 
 
-def paint(rules: Rules, state: State, frames: np.ndarray, peek: bool = False) -> np.ndarray:
+def paint(rules: Rules, state: Scene, frames: np.ndarray, peek: bool = False) -> np.ndarray:
     """Large coloured pictures (N, 24R, 24L, 3) uint8 of frames (N, 2R, 2L, 1) and their states.
 
     The ball is hidden exactly where the frame hides it; `peek` lets it shine through the curtain.
     """
-    height, width, n = CELL * rules.rows, CELL * LANES, len(frames)
+    height, width = CELL * rules.rows, CELL * LANES
     y, x = np.mgrid[:height, :width] + 0.5  # centres of the screen pixels
     base = np.where((x // CELL % 2 < 1)[..., None], SLATE, SLATE_LIGHT)
-    image = np.broadcast_to(base, (n, height, width, 3)).astype(float)
+    image = np.broadcast_to(base, (len(frames), height, width, 3)).astype(float)
 
     rows = slice(2 * FIRST_HIDDEN, 2 * rules.reveal)
     stripes = frames[:, rows].repeat(CELL // 2, axis=1).repeat(CELL // 2, axis=2)  # (N, ., ., 1)
@@ -287,15 +296,17 @@ class _World:
     """What `Curtain` and `CurtainVec` share: rules, a state of N worlds, and their frames."""
 
     rules: Rules
-    state: State | None = None
+    state: Scene | None = None  # None before the first reset
     render_mode: str | None
+    np_random: np.random.Generator  # of the Gymnasium class beside this one
 
     def _build(self, rules: Rules, render_mode: str | None) -> gymnasium.spaces.Box:
         need(
             render_mode in (None, "rgb_array"),
             f"render_mode must be None or 'rgb_array', not {render_mode!r}.",
         )
-        self.rules, self.render_mode = rules, render_mode
+        self.rules = rules
+        self.render_mode = render_mode
         return gymnasium.spaces.Box(0, 255, (2 * rules.rows, 2 * LANES, 1), np.uint8)
 
     def set_coin(
@@ -314,18 +325,20 @@ class _World:
 
     def _look(self) -> np.ndarray:
         """Draw, keep and return the frames of the current state (N, 2R, 2L, 1)."""
-        flips = draw_flips(self.rules, self.np_random, len(self.state.t))
-        self.frames = draw_frames(self.rules, self.state, flips)
+        state = self._scene()
+        flips = draw_flips(self.rules, self.np_random, len(state.t))
+        self.frames = draw_frames(self.rules, state, flips)
         return self.frames.copy()
 
     def _paint(self, peek: bool) -> np.ndarray:
         need(self.render_mode is not None, "render_mode must be 'rgb_array' to render, not None.")
-        self._need_reset(self.state is None)
-        return paint(self.rules, self.state, self.frames, peek)
+        return paint(self.rules, self._scene(), self.frames, peek)
 
-    def _need_reset(self, needed: bool) -> None:
-        if needed:
+    def _scene(self, over: bool = True) -> Scene:
+        """Return the state; ResetNeeded if there is none, or it is the last one and not `over`."""
+        if self.state is None or not over and bool(self.state.t[0] == self.rules.last):
             raise ResetNeeded("call reset() first: no episode is running.")
+        return self.state
 
 
 class Curtain(_World, gymnasium.Env):
@@ -341,11 +354,20 @@ class Curtain(_World, gymnasium.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}
 
     def __init__(
-        self, p: float = 0.5, offsets: Sequence[int] | None = None,
-        probs: Sequence[float] | None = None, curtain: int = 2, late: bool = False,
-        static: int = 0, goal: str = "catch", rows: int = 8, render_mode: str | None = None,
-    ) -> None:  # fmt: skip
-        rules = make_rules(p, offsets, probs, curtain, late, static, goal, rows)
+        self,
+        p: float = 0.5,
+        offsets: Sequence[int] | None = None,
+        probs: Sequence[float] | None = None,
+        curtain: int = 2,
+        late: bool = False,
+        static: int = 0,
+        goal: str = "catch",
+        rows: int = 8,
+        render_mode: str | None = None,
+    ) -> None:
+        rules = make_rules(
+            p, offsets, probs, curtain=curtain, late=late, static=static, goal=goal, rows=rows
+        )
         self.observation_space = self._build(rules, render_mode)
         self.action_space = gymnasium.spaces.Discrete(3)
 
@@ -356,8 +378,8 @@ class Curtain(_World, gymnasium.Env):
 
     def step(self, action: int) -> tuple[Array, float, bool, bool, Info]:
         """Move the paddle and let the ball fall one row; never truncates."""
-        self._need_reset(self.state is None or bool(self.state.t[0] == self.rules.last))
-        self.state, reward = advance(self.rules, self.state, check_actions([action], 1))
+        before = self._scene(over=False)
+        self.state, reward = advance(self.rules, before, check_actions([action], 1))
         terminated = bool(self.state.t[0] == self.rules.last)
         return self._look()[0], float(reward[0]), terminated, False, self._info()
 
@@ -374,8 +396,7 @@ class Curtain(_World, gymnasium.Env):
 
 def save_worlds(worlds: CurtainVec) -> dict[str, Any]:
     """Return all that `restore_worlds` needs: arrays, and under "rng" the generator's state."""
-    worlds._need_reset(worlds.state is None)
-    arrays = worlds.state._asdict() | {"frames": worlds.frames}
+    arrays = worlds._scene()._asdict() | {"frames": worlds.frames}
     arrays |= {"offsets": worlds.rules.offsets, "probs": worlds.rules.probs}
     copies = {k: np.array(v) for k, v in arrays.items()}
     return copies | {"rng": worlds.np_random.bit_generator.state}  # of Python ints: JSON-able
@@ -383,7 +404,7 @@ def save_worlds(worlds: CurtainVec) -> dict[str, Any]:
 
 def restore_worlds(worlds: CurtainVec, saved: dict[str, Any]) -> None:
     """Continue exactly where `save_worlds` was called, with its coin (BadInput if it is no fit)."""
-    shapes = dict.fromkeys(State._fields, (worlds.num_envs,))
+    shapes: dict[str, Any] = dict.fromkeys(Scene._fields, (worlds.num_envs,))
     shapes["frames"] = worlds.observation_space.shape
     keys = {*shapes, "offsets", "probs", "rng"}
     need(set(saved) == keys, f"a saved state has the keys {sorted(keys)}, not {sorted(saved)}.")
@@ -391,7 +412,7 @@ def restore_worlds(worlds: CurtainVec, saved: dict[str, Any]) -> None:
         found = np.shape(saved[key])
         need(found == shape, f"saved {key!r} must have the shape {shape}, not {found}.")
     worlds.set_coin(offsets=np.array(saved["offsets"]).tolist(), probs=saved["probs"])
-    worlds.state = State(*(np.array(saved[k]) for k in State._fields))
+    worlds.state = Scene(*(np.array(saved[k]) for k in Scene._fields))
     worlds.frames = np.array(saved["frames"], dtype=np.uint8)
     worlds.np_random.bit_generator.state = saved["rng"]
 
@@ -405,13 +426,24 @@ class CurtainVec(_World, gymnasium.vector.VectorEnv):
     metadata = {**Curtain.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
-        self, num_envs: int = 1, p: float = 0.5, offsets: Sequence[int] | None = None,
-        probs: Sequence[float] | None = None, curtain: int = 2, late: bool = False,
-        static: int = 0, goal: str = "catch", rows: int = 8, render_mode: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        num_envs: int = 1,
+        p: float = 0.5,
+        offsets: Sequence[int] | None = None,
+        probs: Sequence[float] | None = None,
+        curtain: int = 2,
+        late: bool = False,
+        static: int = 0,
+        goal: str = "catch",
+        rows: int = 8,
+        render_mode: str | None = None,
+    ) -> None:
         need(is_int(num_envs) and num_envs > 0, f"num_envs must be 1 or more, not {num_envs!r}.")
-        rules = make_rules(p, offsets, probs, curtain, late, static, goal, rows)
-        self.num_envs, self.single_action_space = num_envs, gymnasium.spaces.Discrete(3)
+        rules = make_rules(
+            p, offsets, probs, curtain=curtain, late=late, static=static, goal=goal, rows=rows
+        )
+        self.num_envs = num_envs
+        self.single_action_space = gymnasium.spaces.Discrete(3)
         self.single_observation_space = self._build(rules, render_mode)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -423,13 +455,14 @@ class CurtainVec(_World, gymnasium.vector.VectorEnv):
 
     def step(self, actions: Array) -> tuple[Array, Array, Array, Array, Info]:
         """Step N worlds: frames, rewards (N,) float64, terminated and truncated (N,) bool, info."""
-        self._need_reset(self.state is None)
-        over = self.state.t == self.rules.last  # (N,) these start anew
-        state, rewards = advance(self.rules, self.state, check_actions(actions, self.num_envs))
+        state = self._scene()
+        over = state.t == self.rules.last  # (N,) these start anew
+        state, rewards = advance(self.rules, state, check_actions(actions, self.num_envs))
         if over.any():
             fresh = draw_start(self.rules, self.np_random, self.num_envs)
-            state = State(*np.where(over, fresh, state))
-        self.state, terminated = state, state.t == self.rules.last
+            state = Scene(*np.where(over, fresh, state))
+        self.state = state
+        terminated = state.t == self.rules.last
         rewards = np.where(over, 0.0, rewards)
         return self._look(), rewards, terminated, np.zeros_like(terminated), self._info()
 

@@ -22,7 +22,7 @@ from wmlib.envs.curtain import (
     LANES,
     START_LANES,
     Rules,
-    State,
+    Scene,
     draw_frames,
     move,
     need,
@@ -117,7 +117,7 @@ def belief(rules: Rules, history: np.ndarray) -> np.ndarray:
     s, d, _ = (v[..., 0].ravel() for v in coin_table(rules))  # (4K,) every ball there can be
     weight = np.tile(rules.probs, len(START_LANES)) / len(START_LANES)  # (4K,)
     for t, frame in enumerate(history):
-        guess = State(np.full_like(s, t), s, d, np.zeros_like(s))
+        guess = Scene(np.full_like(s, t), s, d, np.zeros_like(s))
         guess = draw_frames(replace(rules, static=0), guess)  # (4K, 2R, 2L, 1)
         agree = ball_rows(rules, guess) == ball_rows(rules, frame[None])
         weight = weight * agree.all((1, 2, 3))
@@ -190,8 +190,8 @@ def cheat_curve(rules: Rules, taus: Sequence[float]) -> np.ndarray:
     curve = []
     for tau in taus:
         need(tau > 0, f"tau must be above 0, not {tau!r}.")
-        law = (np.array(rules.probs) / max(rules.probs)) ** (1 / tau)
-        dreamt, policy = sweep(replace(rules, probs=tuple(law / law.sum())))
+        odds = (np.array(rules.probs) / max(rules.probs)) ** (1 / tau)
+        dreamt, policy = sweep(replace(rules, probs=tuple(odds / odds.sum())))
         curve.append((at_start(dreamt), at_start(sweep(rules, policy=policy)[0])))
     return np.array(curve)
 

@@ -5,20 +5,20 @@ from pathlib import Path
 
 from PIL import Image
 
-import wmlib
 from wmlib.figures import training_structure
+from wmlib.pretrained import load_pretrained
 from wmlib.widgets import BlindfoldPlayer, CounterfactualTree
 
 
 def blindfold() -> Image.Image:
     """One episode with the eyes closed from the reveal on, as the shipped agent dreams it."""
-    player = BlindfoldPlayer(wmlib.load_pretrained("curtain"), seed=4)
+    player = BlindfoldPlayer(load_pretrained("curtain"), seed=4)
     return player.draw(player.result)
 
 
 def counterfactual_tree() -> Image.Image:
     """All actions of the shipped agent from one moment, two steps deep."""
-    tree = CounterfactualTree(wmlib.load_pretrained("curtain"), seed=4)
+    tree = CounterfactualTree(load_pretrained("curtain"), seed=4)
     return tree.draw(tree.result)
 
 
@@ -32,7 +32,7 @@ STORED = {
 def main(directory: Path) -> None:
     """Draw them all."""
     for name, draw in STORED.items():
-        draw().quantize(64, dither=0).save(directory / name, optimize=True)
+        draw().quantize(64, dither=Image.Dither.NONE).save(directory / name, optimize=True)
         print(directory / name, file=sys.stderr)
 
 

@@ -48,7 +48,7 @@ def png(image: Image.Image) -> bytes:
         colors = np.array([color for _, color in sorted(counts, reverse=True)], np.int16)
         rest = np.array(few.getpalette(), np.int16).reshape(-1, 3)
         palette = np.concatenate([colors[:64], rest])
-        apart = sum(abs(colors[:, None, k] - palette[:, k]) for k in range(3))
+        apart = np.sum([abs(colors[:, None, k] - palette[:, k]) for k in range(3)], axis=0)
         index = np.zeros(1 << 24, np.uint8)  # colour -> its nearest neighbour in the palette
         index[colors @ SHIFTS] = apart.argmin(1)
         pixels = np.asarray(image.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def learning_curve(
     label: str,
     levels: dict[str, float] | None = None,
     color: str = SLATE,
-    **style: object,
+    **style: Any,
 ) -> None:
     """Draw evaluation returns over environment steps, with named horizontal reference levels."""
     keep = np.isfinite(returns)
@@ -105,15 +105,20 @@ def dream_frames(
     image). The global random state is left as it was.
     """
     from wmlib.envs.make import make_env
-    from wmlib.trainer import own_randomness
+    from wmlib.runtime import own_randomness
 
     env = make_env(**{**env_spec, "num_envs": 1, "seed": seed})
     agent.check_spaces(env.single_observation_space, env.single_action_space)
     image = len(env.single_observation_space.shape) == 3
     classes = getattr(env.single_observation_space, "n", None)
-    real, model, dreamt, shown = [], [], [], []
-    with contextlib.closing(env), own_randomness(agent, seed):
-        row, memory, age, ends = env.reset(seed=seed), agent.initial(1), 0, 0
+    real: list[np.ndarray] = []
+    model: list[np.ndarray] = []
+    dreamt: list[bool] = []
+    shown: list[np.ndarray | None] = []
+    with contextlib.closing(env), own_randomness(agent.device, seed):
+        row = env.reset(seed=seed)
+        memory = agent.initial(1)
+        age = ends = 0
         while ends < 3 and len(real) < 2 * (context + horizon):
             age = 0 if row.is_first[0] or age >= context + horizon else age
             blind = memory.state, memory.action
@@ -127,22 +132,29 @@ def dream_frames(
             model.append(agent.world.decode(memory.state)[0].float().cpu().numpy())
             dreamt.append(age >= context)
             shown.append(None if image else env.render()[0])
-            ends, age = ends + int(row.is_last[0]), age + 1
+            ends += int(row.is_last[0])
+            age += 1
             row = env.step(action)
     return real, model, dreamt, shown
 
 
-def _traces(real: np.ndarray, model: np.ndarray, dreamt: list[bool], size: tuple[int, int]):
+def _traces(
+    real: np.ndarray, model: np.ndarray, dreamt: Sequence[bool], size: tuple[int, int]
+) -> Image.Image:
     """Plot vector observations up to now: real in slate, the model's in amber where it dreams."""
     sheet = Image.new("RGB", size, PAPER)
-    pen, (width, height) = ImageDraw.Draw(sheet), size
+    pen = ImageDraw.Draw(sheet)
+    width, height = size
     count = real.shape[1]
     low, high = real.min(0), real.max(0)
     scale = np.where(high > low, high - low, 1)
     for k in range(count):
-        top, tall = k * height / count, height / count
+        top = k * height / count
+        tall = height / count
 
-        def point(t: int, value: float, top: float = top, tall: float = tall, k: int = k):
+        def point(
+            t: int, value: float, top: float = top, tall: float = tall, k: int = k
+        ) -> tuple[float, float]:
             y = 1 - np.clip((value - low[k]) / scale[k], -0.1, 1.1)
             return (t + 0.5) * width / len(real), top + tall * (0.15 + 0.7 * y)
 
@@ -168,12 +180,14 @@ def write_dream(
     if context < 1 or horizon < 1:
         raise BadInput(f"context ({context}) and horizon ({horizon}) must be at least 1.")
     real, model, dreamt, shown = dream_frames(agent, env_spec, context, horizon, seed)
-    sheets, side, edge = [], 192, 6
+    sheets: list[Image.Image] = []
+    side, edge = 192, 6
     for t, blind in enumerate(dreamt):
-        if shown[t] is None:
+        screen = shown[t]
+        if screen is None:
             upper, lower = picture(real[t], side), picture(model[t], side)
         else:
-            upper = Image.fromarray(shown[t]).resize((288, side), Image.Resampling.LANCZOS)
+            upper = Image.fromarray(screen).resize((288, side), Image.Resampling.LANCZOS)
             lower = _traces(np.stack(real), np.stack(model), dreamt[: t + 1], (288, side))
         width = upper.width + 2 * edge
         sheet = Image.new("RGB", (width, 2 * (side + 2 * edge)), SLATE)

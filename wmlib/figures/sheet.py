@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from wmlib.figures.base import FAINT, INK, PAPER, SCALE, SOFT, Picture
+from wmlib.figures.base import AMBER, FAINT, INK, PAPER, SCALE, SLATE, SOFT, Picture
 
 if TYPE_CHECKING:
     from matplotlib.path import Path as Curve
 
-__all__ = ["Point", "Sheet", "default_look"]
+__all__ = ["Page", "Point", "default_look"]
 
 LINE, MUTED = SOFT, FAINT  # words and lines that stay in the background
 SLATE_TINT, AMBER_TINT = "#F1F5F9", "#FFFBF0"
 AMBER_SOFT, AMBER_LINE = "#B98A2B", "#9A6A00"
 Point = tuple[float, float]
+REAL = (SLATE, SLATE, PAPER)  # face, edge and ink of a box
+DREAMT = (AMBER, AMBER_LINE, INK)
 
 
-class Sheet:
-    """A blank page."""
+class Page:
+    """A blank page to draw on."""
 
     def __init__(self, width: int, height: int):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -54,7 +56,8 @@ class Sheet:
         """A rounded rectangle of this size around `at`, with text in the middle."""
         from matplotlib.patches import FancyBboxPatch
 
-        (x, y), (width, height) = at, size
+        x, y = at
+        width, height = size
         self.ax.add_patch(
             FancyBboxPatch(
                 (x - width / 2, y - height / 2),
@@ -158,7 +161,8 @@ def _rounded(points: Sequence[Point], radius: float = 7) -> "Curve":
     from matplotlib.path import Path as Curve
 
     dots = [np.array(point, float) for point in points]
-    vertices, codes = [dots[0]], [Curve.MOVETO]
+    vertices = [dots[0]]
+    codes = [Curve.MOVETO]
     for before, corner, after in zip(dots, dots[1:], dots[2:], strict=False):
         entry, leave = before - corner, after - corner
         cut = min(radius, np.hypot(*entry) / 2, np.hypot(*leave) / 2)

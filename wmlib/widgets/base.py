@@ -7,7 +7,7 @@ and wherever outputs are compared, it is one constant sentence.
 
 import html
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import ipywidgets
 import numpy as np
@@ -16,9 +16,10 @@ from PIL import Image, ImageDraw
 from wmlib.figures import INK, PAPER, SOFT, picture
 from wmlib.figures.base import SCALE, bundle, font, png
 
-__all__ = ["Sheet", "Widget"]
+__all__ = ["Canvas", "Widget"]
 
-LINE, TINT = "#CBD5E1", "#F8FAFC"  # rules, ground of the numbers
+LINE = "#CBD5E1"  # rules
+TINT = "#F8FAFC"  # ground of the numbers
 ALERT = "#C2410C"
 Point = tuple[float, float]
 BUTTONS = ("◀ left", "stay", "right ▶")  # actions 0, 1, 2 of Curtain
@@ -50,7 +51,7 @@ ON_PAGE = """<style>
   root.onanimationstart()"></i>"""
 
 
-class Sheet:
+class Canvas:
     """Opaque paper with a thin border, the same in a light and a dark theme, to draw on.
 
     All places and sizes are in pixels of the page; `image` has `SCALE` pixels for each of them.
@@ -65,7 +66,8 @@ class Sheet:
         self, x: float, y: float, width: float, height: float, fill: str | None, edge: str = ""
     ) -> None:
         """Rectangle of whole pixels, upper left corner at (x, y); an empty one is skipped."""
-        (left, top), (right, low) = scaled((x, y)), scaled((x + width, y + height))
+        left, top = scaled((x, y))
+        right, low = scaled((x + width, y + height))
         if right > left and low > top:
             self.pen.rectangle((left, top, right - 1, low - 1), fill, edge or None, SCALE)
 
@@ -85,9 +87,15 @@ class Sheet:
         self.pen.polygon([scaled(point) for point in points], fill)
 
     def text(
-        self, x: float, y: float, words: str, color: str = INK, size: int = 13, bold: bool = False,
+        self,
+        x: float,
+        y: float,
+        words: str,
+        color: str = INK,
+        size: int = 13,
+        bold: bool = False,
         anchor: str = "ls",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Words with their base line at y, from x on; anchors as in Pillow ("ms" is centred)."""
         self.pen.text(scaled((x, y)), words, color, font(SCALE * size, bold), anchor)
 
@@ -123,23 +131,44 @@ def scaled(point: Point) -> tuple[int, int]:
 class Widget:
     """Base of all widgets: keeps `.result`, redraws the picture, turns errors into one line.
 
-    A subclass sets `alt`, and `draw(result)`, which returns the picture. Its constructor builds the
-    controls and ends with `assemble(rows, result)`; callbacks are bound with `on` and return the
-    new result, or None if nothing is to be drawn.
+    A subclass brings four things:
+
+    - `compute`, a pure function from plain values to a result, which is a frozen dataclass;
+    - `draw`, a pure function from a result to its picture;
+    - `alt`, the sentence that stands in for the picture;
+    - `evaluate()`, the result of the current controls.
+
+    Its constructor builds the controls and ends with `assemble`. A control of which nothing but its
+    value counts is named in `refreshed_by`; what else happens is bound with `on`. Where an agent is
+    on screen that goes on learning, `refresh()` looks at it afresh, too.
     """
 
-    alt = "An interactive picture."  # constant: it is compared when notebooks are tested
+    compute: ClassVar[Callable[..., Any]]
+    draw: ClassVar[Callable[..., Image.Image]]
+    alt: ClassVar[str]  # constant: it is compared when notebooks are tested
     result: Any
     failure: Exception | None = None  # what the last callback raised; `raise w.failure` shows all
     busy = False  # Python is at work elsewhere: what is clicked now would come too late
     displayed = False  # whether some cell shows it
 
-    def draw(self, result: Any) -> Image.Image:
-        """Paint a result."""
+    def evaluate(self) -> Any:
+        """The result of the current controls."""
         raise NotImplementedError
 
-    def assemble(self, rows: list[list[ipywidgets.Widget]], result: Any) -> None:
-        """Stack rows of controls, the picture, and the line for errors; show the first result."""
+    def refresh(self) -> None:
+        """Show the result of the current controls."""
+        self.show(self.evaluate())
+
+    def assemble(
+        self,
+        rows: Sequence[Sequence[ipywidgets.Widget]],
+        result: Any,
+        refreshed_by: Sequence[ipywidgets.Widget] = (),
+    ) -> None:
+        """Stack rows of controls, the picture, and the line for errors; show the first result.
+
+        Whenever a control in `refreshed_by` changes, the widget is evaluated and shown again.
+        """
         self.image = ipywidgets.Image(format="png")
         self.image.layout = {"max_width": "100%", "margin": "4px 0 0 2px"}
         self.message = ipywidgets.HTML()
@@ -147,11 +176,14 @@ class Widget:
         self.players = [c for row in rows for c in row if isinstance(c, ipywidgets.Play)]
         self.view = framed([*bars, self.image, self.message], self.alt)
         self.show(result)
+        for control in refreshed_by:
+            self.on(control, lambda _: self.evaluate())
 
     def show(self, result: Any) -> None:
         """Keep a result and push its picture."""
         picture = self.draw(result)
-        self.result, self.image.value = result, png(picture)
+        self.result = result
+        self.image.value = png(picture)
         self.image.width = str(picture.width // SCALE)
 
     def on(self, control: ipywidgets.Widget, callback: Callable[[Any], Any]) -> None:
@@ -172,7 +204,8 @@ class Widget:
             result = job()
             if result is not None:
                 self.show(result)
-            self.failure, self.message.value = None, ""
+            self.failure = None
+            self.message.value = ""
         except Exception as error:
             self.fail(error)
 
@@ -185,16 +218,20 @@ class Widget:
     def hold(self, busy: bool) -> None:
         """Drop what is clicked while Python is busy with a longer job, and say so."""
         self.busy = busy
-        (self.view.add_class if busy else self.view.remove_class)("wmlib-busy")
-        for player in self.players if busy else ():
-            player.playing = False
+        if busy:
+            self.view.add_class("wmlib-busy")
+            for player in self.players:
+                player.playing = False
+        else:
+            self.view.remove_class("wmlib-busy")
 
     def move(self) -> None:
         """Leave the picture where the widget was shown, and take the controls elsewhere.
 
         A play button that is on screen twice would stop itself.
         """
-        left, self.view = self.view, framed(self.view.children[:-1], self.alt)
+        left = self.view
+        self.view = framed(left.children[:-1], self.alt)
         note = ipywidgets.HTML("The controls are where this widget was shown last.")
         left.children = (self.image, note, left.children[-1])
         left.remove_class("wmlib-busy")
@@ -205,8 +242,8 @@ class Widget:
             self.move()
         self.displayed = True
         live = self.view._repr_mimebundle_() or {}
-        still, look = bundle(bytes(self.image.value), int(self.image.width), self.alt)
-        return {**live, **still}, look
+        still, metadata = bundle(bytes(self.image.value), int(self.image.width), self.alt)
+        return {**live, **still}, metadata
 
 
 def framed(parts: Sequence[ipywidgets.Widget], alt: str = "") -> ipywidgets.VBox:

@@ -11,19 +11,21 @@ from PIL import Image
 
 from wmlib.agent import Dreamer
 from wmlib.envs.curtain import Rules
-from wmlib.envs.make import is_image, make_env
+from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.play import play
 from wmlib.rssm import State
-from wmlib.runtime import autocast
-from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import ALERT, TINT, Sheet, Widget, button
+from wmlib.runtime import autocast, own_randomness
+from wmlib.spaces import is_image
+from wmlib.widgets.base import ALERT, TINT, Canvas, Widget, button
 from wmlib.widgets.dream_session import CURTAIN, judge
 
 __all__ = ["BlindfoldPlayer", "BlindfoldResult"]
 
 FILM = 8  # frames at most
-LEFT, PITCH = 23, 85  # of the first frame, and from frame to frame; the eyes stand above them
+LEFT = 23  # of the first frame; the eyes stand above the frames
+PITCH = 85  # from frame to frame
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,17 @@ def film(
     Chance depends on sample and frame only: what comes before a change stays as it was.
     """
     batch, _ = agent.tensors(rows)
-    rssm, drawn = agent.world.rssm, []
+    rssm = agent.world.rssm
+    drawn = []
     with autocast(agent.device):
-        embed, state = agent.world.encoder(batch["obs"]), rssm.initial(1, agent.device)
+        embed = agent.world.encoder(batch["obs"])
+        state = rssm.initial(1, agent.device)
         for t, shut in enumerate(closed):
             now = slice(t, t + 1)
-            action, first = batch["prev_action"][:, now], batch["is_first"][:, now]
+            action = batch["prev_action"][:, now]
+            first = batch["is_first"][:, now]
             seed = np.random.SeedSequence([sample, t]).generate_state(1)[0]
-            with own_randomness(agent, int(seed)):
+            with own_randomness(agent.device, int(seed)):
                 if shut:
                     state = rssm.step(state, action[:, 0])
                 else:
@@ -68,9 +73,13 @@ def film(
 
 
 def compute(
-    agent: Dreamer, rows: dict[str, np.ndarray], closed: Sequence[bool], sample: int = 0,
-    rules: Rules | None = None, episode: int = 0,
-) -> BlindfoldResult:  # fmt: skip
+    agent: Dreamer,
+    rows: dict[str, np.ndarray],
+    closed: Sequence[bool],
+    sample: int = 0,
+    rules: Rules | None = None,
+    episode: int = 0,
+) -> BlindfoldResult:
     """Watch one episode through a blindfold. rows: (1, T, ...), as `wmlib.play` gives them.
 
     Raises:
@@ -83,35 +92,49 @@ def compute(
         raise BadInput("The eyes must be open at frame 0, and the rows must be one episode.")
     real = rows["obs"][0]
     seen, model = (film(agent, rows, shut, sample) for shut in ([False] * len(closed), closed))
-    verdict = judge(real, model, closed, rows["action"][0, :-1], rules)
-    return BlindfoldResult(closed, episode, sample, real, seen, model, *verdict)
+    actions = rows["action"][0, :-1].tolist()
+    parted, verdict, reason = judge(real, list(model), closed, actions, rules)
+    return BlindfoldResult(
+        closed=closed,
+        episode=episode,
+        sample=sample,
+        real=real,
+        seen=seen,
+        model=model,
+        parted=parted,
+        verdict=verdict,
+        reason=reason,
+    )
 
 
-def draw(r: BlindfoldResult) -> Image.Image:
+def draw(result: BlindfoldResult) -> Image.Image:
     """Three films, one above the other, and the verdict below."""
-    sheet, side, left, pitch = Sheet(720, 428), 80, LEFT, PITCH
+    canvas = Canvas(720, 428)
+    side = 80
     rows = (
-        (44, "the real world", r.real),
-        (162, "posterior: eyes always open", r.seen),
-        (280, "with the blindfold", r.model),
+        (44, "the real world", result.real),
+        (162, "posterior: eyes always open", result.seen),
+        (280, "with the blindfold", result.model),
     )
     for top, title, frames in rows:
-        sheet.text(left - 3, top - 10, title, bold=True)
+        canvas.text(LEFT - 3, top - 10, title, bold=True)
         for t, frame in enumerate(frames):
-            dreamt = top == 280 and r.closed[t]
-            sheet.frame(left + pitch * t, top, frame, side, AMBER if dreamt else SLATE, 2)
-    for t, shut in enumerate(r.closed):
-        middle, apart = left + pitch * t + side / 2, t == r.parted
-        label = f"{t}: {'prior' if shut else 'posterior'}"
-        sheet.text(middle, 377, f"≠ {label}" if apart else label, ALERT if apart else SOFT, 11,
-                   apart, "ms")  # fmt: skip
-    sheet.box(1, 384, 718, 43, TINT)
-    place = "The same film" if r.parted is None else f"They part at frame {r.parted}"
-    word = "no oracle" if r.verdict == "unknown" else r.verdict
-    sheet.text(left - 3, 403, f"{place}: {word}.", ALERT if word == "error" else INK, bold=True)
-    sheet.text(left - 3, 420, r.reason, SOFT, 12)
-    sheet.text(699, 403, f"episode {r.episode + 1}, sample {r.sample + 1}", SOFT, 12, anchor="rs")
-    return sheet.image
+            dreamt = top == 280 and result.closed[t]
+            canvas.frame(LEFT + PITCH * t, top, frame, side, AMBER if dreamt else SLATE, 2)
+    for t, shut in enumerate(result.closed):
+        middle = LEFT + PITCH * t + side / 2
+        apart = t == result.parted
+        label = f"{'≠ ' if apart else ''}{t}: {'prior' if shut else 'posterior'}"
+        color = ALERT if apart else SOFT
+        canvas.text(middle, 377, label, color, 11, bold=apart, anchor="ms")
+    canvas.box(1, 384, 718, 43, TINT)
+    place = "The same film" if result.parted is None else f"They part at frame {result.parted}"
+    word = "no oracle" if result.verdict == "unknown" else result.verdict
+    canvas.text(LEFT - 3, 403, f"{place}: {word}.", ALERT if word == "error" else INK, bold=True)
+    canvas.text(LEFT - 3, 420, result.reason, SOFT, 12)
+    count = f"episode {result.episode + 1}, sample {result.sample + 1}"
+    canvas.text(699, 403, count, SOFT, 12, anchor="rs")
+    return canvas.image
 
 
 class BlindfoldPlayer(Widget):
@@ -126,12 +149,16 @@ class BlindfoldPlayer(Widget):
         "Blindfold player: eight real frames, the posterior's view of them, and the model's film "
         "with its eyes closed from some frame on; the first differing frame is marked."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
         self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, close_at: int = 4, **world: Any
     ) -> None:
-        self.agent, self.seed, self.episode, self.sample = agent, seed, 0, 0
+        self.agent = agent
+        self.seed = seed
+        self.episode = 0
+        self.sample = 0
         self.env = make_env(env_id, num_envs=1, **world)
         if not is_image(self.env.single_observation_space):
             raise BadInput("The blindfold player shows worlds of images only.")
@@ -140,19 +167,26 @@ class BlindfoldPlayer(Widget):
         if not 1 <= close_at <= frames:
             raise BadInput(f"close_at must be 1 to {frames} (never), not {close_at}.")
         self.boundary = ipywidgets.IntSlider(
-            close_at, min=1, max=frames, description="eyes close at frame",
-            style={"description_width": "130px"}, layout={"width": "420px"},
-        )  # fmt: skip
+            close_at,
+            min=1,
+            max=frames,
+            description="eyes close at frame",
+            style={"description_width": "130px"},
+            layout={"width": "420px"},
+        )
         self.eyes = [
             ipywidgets.ToggleButton(
-                t >= close_at, description=f"{t}", icon="eye-slash" if t >= close_at else "eye",
+                t >= close_at,
+                description=f"{t}",
+                icon="eye-slash" if t >= close_at else "eye",
                 disabled=t == 0,
                 layout={"width": f"{PITCH - 4}px", "margin": f"2px 2px 2px {2 if t else LEFT}px"},
                 tooltip=f"close or open the eyes at frame {t}",
             )
             for t in range(frames)
-        ]  # fmt: skip
-        self.again, self.other = button("sample again", 120), button("next episode", 120)
+        ]
+        self.again = button("sample again", 120)
+        self.other = button("next episode", 120)
         self.moving = False  # the boundary is setting the eyes
         self.assemble([[self.boundary, self.again, self.other], self.eyes], self.evaluate())
         self.on(self.boundary, self.close_from)
@@ -171,7 +205,7 @@ class BlindfoldPlayer(Widget):
     def refresh(self) -> None:
         """The agent has learnt something: it plays the episode on screen once more."""
         self.rows = self.watch()
-        self.show(self.evaluate())
+        super().refresh()
 
     def evaluate(self) -> BlindfoldResult:
         """The result of the current controls."""
@@ -179,7 +213,9 @@ class BlindfoldPlayer(Widget):
             eye.icon = "eye-slash" if eye.value else "eye"
         closed = [eye.value for eye in self.eyes][: len(self.rows["obs"][0])]
         rules = getattr(self.env.vec, "rules", None)
-        return compute(self.agent, self.rows, closed, self.sample, rules, self.episode)
+        return compute(
+            self.agent, self.rows, closed, sample=self.sample, rules=rules, episode=self.episode
+        )
 
     def close_from(self, frame: int) -> BlindfoldResult:
         """Close the eyes from this frame on, and open them before."""
@@ -196,6 +232,7 @@ class BlindfoldPlayer(Widget):
 
     def next_episode(self) -> BlindfoldResult:
         """Another episode, with the same blindfold."""
-        self.episode, self.sample = self.episode + 1, 0
+        self.episode += 1
+        self.sample = 0
         self.rows = self.watch()
         return self.evaluate()

@@ -1,15 +1,16 @@
 """A patient, charts that cost points, and a diagnosis."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import ipywidgets
 import numpy as np
 from PIL import Image
 
 from wmlib.errors import BadInput
+from wmlib.experiments.hospital import CHARTS
 from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.hospital import CHARTS
-from wmlib.widgets.base import ALERT, LINE, TINT, Sheet, Widget, button
+from wmlib.widgets.base import ALERT, LINE, TINT, Canvas, Widget, button
 
 __all__ = ["CaseResult", "CaseSheet"]
 
@@ -45,9 +46,13 @@ def admit(lines: list[dict], seed: int = 0) -> dict[str, dict]:
 
 
 def compute(
-    lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), diagnosis: str = "",
-    seed: int = 0, others: tuple[int, ...] = (),
-) -> CaseResult:  # fmt: skip
+    lines: list[dict],
+    case: str = "A",
+    ordered: tuple[str, ...] = (),
+    diagnosis: str = "",
+    seed: int = 0,
+    others: tuple[int, ...] = (),
+) -> CaseResult:
     """Open the sheet of a case. lines: stored runs of the experiment `hospital`.
 
     A right diagnosis scores 100 less the price of the charts, a wrong one nothing. Beside the case
@@ -59,63 +64,76 @@ def compute(
     cases = admit(lines, seed)
     known = sorted({line["patient"] for line in cases.values()})
     for what, given, allowed in (
-        ("case", [case], list(cases)), ("chart", ordered, list(CHARTS)),
+        ("case", [case], list(cases)),
+        ("chart", ordered, list(CHARTS)),
         ("diagnosis", [diagnosis] if diagnosis else [], known),
-    ):  # fmt: skip
+    ):
         for name in given:
             if name not in allowed:
                 raise BadInput(f"Unknown {what} '{name}'; allowed are {', '.join(allowed)}.")
-    healthy = [li for li in lines if li["patient"] == HEALTHY and li["seed"] != seed]
+    healthy = [row for row in lines if row["patient"] == HEALTHY and row["seed"] != seed]
     charts = [name for name in CHARTS if name in ordered]
 
     def span(rows: list[dict], name: str) -> tuple[float, float]:
         return min(row[name] for row in rows), max(row[name] for row in rows)
 
-    truth, spent = cases[case]["patient"], sum(CHARTS[name][0] for name in charts)
-    score = (max(0, 100 - spent) if diagnosis == truth else 0) if diagnosis else None
+    truth = cases[case]["patient"]
+    spent = sum(CHARTS[name][0] for name in charts)
+    score = None
+    if diagnosis:
+        score = max(0, 100 - spent) if diagnosis == truth else 0
     return CaseResult(
-        case, {name: cases[case][name] for name in charts},
-        {name: tuple(sorted(row[name] for row in healthy)) for name in charts},
-        {name: span(lines, name) for name in charts},
-        spent, diagnosis, truth if diagnosis else "", score,
-        others if score is None else (*others, score), len(cases),
-    )  # fmt: skip
+        case=case,
+        charts={name: cases[case][name] for name in charts},
+        usual={name: tuple(sorted(row[name] for row in healthy)) for name in charts},
+        scale={name: span(lines, name) for name in charts},
+        spent=spent,
+        diagnosis=diagnosis,
+        truth=truth if diagnosis else "",
+        score=score,
+        closed=others if score is None else (*others, score),
+        cases=len(cases),
+    )
 
 
-def draw(r: CaseResult) -> Image.Image:
+def draw(result: CaseResult) -> Image.Image:
     """One line per chart: its price, or healthy agents above and the patient below."""
-    sheet, left, begin, width, pitch = Sheet(720, 372), 20, 186, 190, 32
-    sheet.text(left, 28, "chart", bold=True)
-    sheet.text(begin, 28, "slate: healthy agents.  amber: the patient", SOFT, 12)
+    canvas = Canvas(720, 372)
+    left, begin, width = 20, 186, 190
+    pitch = 32
+    canvas.text(left, 28, "chart", bold=True)
+    canvas.text(begin, 28, "slate: healthy agents.  amber: the patient", SOFT, 12)
     for k, (name, (price, _)) in enumerate(CHARTS.items()):
         y = 58 + pitch * k
-        sheet.text(left, y, name, INK if name in r.charts else SOFT)
-        if name not in r.charts:
-            sheet.text(begin, y, f"{price} points", SOFT, 12)
+        canvas.text(left, y, name, INK if name in result.charts else SOFT)
+        if name not in result.charts:
+            canvas.text(begin, y, f"{price} points", SOFT, 12)
             continue
-        low, high = r.scale[name]
+        low, high = result.scale[name]
         reach = (high - low) or 1.0
-        places = [(x - low) / reach * width + begin for x in (*r.usual[name], r.charts[name])]
-        sheet.box(begin, y - 5, width, 1, LINE)
+        values = (*result.usual[name], result.charts[name])
+        places = [(value - low) / reach * width + begin for value in values]
+        canvas.box(begin, y - 5, width, 1, LINE)
         for x in places[:-1]:
-            sheet.disc(x, y - 10, 4, SLATE)
-        sheet.disc(places[-1], y + 1, 5, AMBER, INK)
-        sheet.text(begin + width + 62, y, f"{r.charts[name]:.2f}", bold=True, anchor="rs")
-    sheet.box(468, 1, 251, 370, TINT)
-    sheet.text(492, 36, f"case {r.case}", bold=True, size=18)
-    sheet.fact(492, 76, "points spent on charts", str(r.spent))
-    sheet.fact(492, 136, "your diagnosis", r.diagnosis or "none yet")
-    if r.score is not None:
-        right = r.diagnosis == r.truth
-        sheet.fact(492, 196, "it is", r.truth, INK if right else ALERT)
-        sheet.fact(492, 256, "score of this case", str(r.score))
+            canvas.disc(x, y - 10, 4, SLATE)
+        canvas.disc(places[-1], y + 1, 5, AMBER, INK)
+        canvas.text(begin + width + 62, y, f"{result.charts[name]:.2f}", bold=True, anchor="rs")
+    canvas.box(468, 1, 251, 370, TINT)
+    canvas.text(492, 36, f"case {result.case}", bold=True, size=18)
+    canvas.fact(492, 76, "points spent on charts", str(result.spent))
+    canvas.fact(492, 136, "your diagnosis", result.diagnosis or "none yet")
+    if result.score is not None:
+        right = result.diagnosis == result.truth
+        canvas.fact(492, 196, "it is", result.truth, INK if right else ALERT)
+        canvas.fact(492, 256, "score of this case", str(result.score))
     else:
-        sheet.text(492, 210, "Order charts above, the", SOFT, 12)
-        sheet.text(492, 228, "cheap ones first. A right", SOFT, 12)
-        sheet.text(492, 246, "diagnosis is worth 100,", SOFT, 12)
-        sheet.text(492, 264, "less what was spent.", SOFT, 12)
-    sheet.fact(492, 320, f"total, {len(r.closed)} of {r.cases} cases", str(sum(r.closed)))
-    return sheet.image
+        canvas.text(492, 210, "Order charts above, the", SOFT, 12)
+        canvas.text(492, 228, "cheap ones first. A right", SOFT, 12)
+        canvas.text(492, 246, "diagnosis is worth 100,", SOFT, 12)
+        canvas.text(492, 264, "less what was spent.", SOFT, 12)
+    total = f"total, {len(result.closed)} of {result.cases} cases"
+    canvas.fact(492, 320, total, str(sum(result.closed)))
+    return canvas.image
 
 
 class CaseSheet(Widget):
@@ -129,24 +147,30 @@ class CaseSheet(Widget):
         "Case sheet: charts of one agent as points beside those of healthy agents, the points "
         "spent on them, and a diagnosis."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
         self, lines: list[dict], case: str = "A", ordered: tuple[str, ...] = (), seed: int = 0
     ) -> None:
-        self.lines, self.seed = lines, seed
-        self.ordered, self.given, self.scores = {case: tuple(ordered)}, {}, {}
+        self.lines = lines
+        self.seed = seed
+        self.ordered: dict[str, tuple[str, ...]] = {case: tuple(ordered)}
+        self.given: dict[str, str] = {}  # diagnoses
+        self.scores: dict[str, int] = {}
         cases = admit(lines, seed)
         names = sorted({line["patient"] for line in cases.values()})
-        look = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
-        self.case = ipywidgets.Dropdown(options=list(cases), value=case, description="case", **look)
-        self.chart = ipywidgets.Dropdown(options=list(CHARTS), description="chart", **look)
-        self.name = ipywidgets.Dropdown(options=names, description="diagnosis", **look)
-        self.order, self.tell = button("order", 100), button("diagnose", 100)
+        style = {"style": {"description_width": "70px"}, "layout": {"width": "290px"}}
+        self.case = ipywidgets.Dropdown(
+            options=list(cases), value=case, description="case", **style
+        )
+        self.chart = ipywidgets.Dropdown(options=list(CHARTS), description="chart", **style)
+        self.name = ipywidgets.Dropdown(options=names, description="diagnosis", **style)
+        self.order = button("order", 100)
+        self.tell = button("diagnose", 100)
         self.next = button("next case", 100)
         bars = [[self.case, self.next], [self.chart, self.order], [self.name, self.tell]]
-        self.assemble(bars, self.evaluate())
-        self.on(self.case, lambda _: self.evaluate())
+        self.assemble(bars, self.evaluate(), refreshed_by=[self.case])
         self.on(self.next, lambda _: self.move_on())
         self.on(self.order, lambda _: self.buy())
         self.on(self.tell, lambda _: self.diagnose())
@@ -158,20 +182,27 @@ class CaseSheet(Widget):
 
     def evaluate(self) -> CaseResult:
         """The sheet of the chosen case."""
-        case = self.case.value
-        ordered, given = self.ordered.get(case, ()), self.given.get(case, "")
-        others = tuple(score for other, score in self.scores.items() if other != case)
-        return compute(self.lines, case, ordered, given, self.seed, others)
+        case: Any = self.case.value
+        return compute(
+            self.lines,
+            case,
+            ordered=self.ordered.get(case, ()),
+            diagnosis=self.given.get(case, ""),
+            seed=self.seed,
+            others=tuple(score for other, score in self.scores.items() if other != case),
+        )
 
     def move_on(self) -> None:
         """Go to the next case without a diagnosis, or to the next one if all have theirs."""
-        names, at = list(self.case.options), self.case.index
+        names: list[Any] = list(self.case.options)
+        at: Any = self.case.index
         after = names[at + 1 :] + names[:at]
         self.case.value = next((name for name in after if name not in self.given), after[0])
 
     def buy(self) -> CaseResult | None:
         """Add the chosen chart, unless it is there or the case is closed."""
-        case, chart = self.case.value, self.chart.value
+        case: Any = self.case.value
+        chart: Any = self.chart.value
         if case in self.given or chart in self.ordered.get(case, ()):
             return None
         self.ordered[case] = (*self.ordered.get(case, ()), chart)
@@ -179,9 +210,12 @@ class CaseSheet(Widget):
 
     def diagnose(self) -> CaseResult | None:
         """Close the case; the first diagnosis counts."""
-        if self.case.value in self.given:
+        case: Any = self.case.value
+        if case in self.given:
             return None
-        self.given[self.case.value] = self.name.value
+        diagnosis: Any = self.name.value
+        self.given[case] = diagnosis
         result = self.evaluate()
-        self.scores[self.case.value] = result.score
+        assert result.score is not None  # a diagnosis has one
+        self.scores[case] = result.score
         return result

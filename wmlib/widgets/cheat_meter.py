@@ -16,7 +16,7 @@ from wmlib.envs.curtain import Rules, make_rules
 from wmlib.envs.oracle import COST, NEXT, at_start, mix, optimal_return, sweep
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, INK, PAPER, SLATE, SOFT
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.base import LINE, TINT, Canvas, Widget, button, signed
 
 __all__ = ["CheatMeter", "CheatResult", "heated", "soft_policy"]
 
@@ -48,8 +48,8 @@ class CheatResult:
 
 def heated(rules: Rules, tau: float) -> Rules:
     """The rules as a dream of this temperature has them: the coin's law to the power 1/tau."""
-    law = (np.array(rules.probs) / max(rules.probs)) ** (1 / tau)
-    return replace(rules, probs=tuple(law / law.sum()))
+    odds = (np.array(rules.probs) / max(rules.probs)) ** (1 / tau)
+    return replace(rules, probs=tuple(odds / odds.sum()))
 
 
 def soft_policy(rules: Rules, entropy: float) -> np.ndarray:
@@ -78,7 +78,8 @@ def returns(p: float, entropy: float, tau: float) -> tuple[float, float]:
     world = make_rules(p=p, late=True)
     dream = heated(world, tau)
     policy = soft_policy(dream, entropy)
-    return tuple(at_start(sweep(rules, policy=policy)[0]) for rules in (dream, world))
+    dreamt, real = (at_start(sweep(rules, policy=policy)[0]) for rules in (dream, world))
+    return dreamt, real
 
 
 @lru_cache(maxsize=64)
@@ -108,10 +109,23 @@ def compute(
     dream, real = returns(p, entropy, tau)
     world = make_rules(p=p, late=True)
     dots = tuple((t, *pair) for t, pair in sorted((own or {}).items()))
+    dream_curve, real_curve = curves(p, entropy)
     return CheatResult(
-        tau, p, entropy, heated(world, tau).probs[0], dream, real, optimal_return(world),
-        np.array(TAUS), *curves(p, entropy), dots, bet, mark, bets,
-    )  # fmt: skip
+        tau=tau,
+        p=p,
+        entropy=entropy,
+        dreamt_p=heated(world, tau).probs[0],
+        dream=dream,
+        real=real,
+        best=optimal_return(world),
+        taus=np.array(TAUS),
+        dream_curve=dream_curve,
+        real_curve=real_curve,
+        own=dots,
+        bet=bet,
+        mark=mark,
+        bets=bets,
+    )
 
 
 def place(tau: float, value: float) -> tuple[float, float]:
@@ -121,60 +135,60 @@ def place(tau: float, value: float) -> tuple[float, float]:
     return 64 + 368 * float(np.clip(share, 0, 1)), 316 - 262 * float(height)
 
 
-def draw(r: CheatResult) -> Image.Image:
+def draw(result: CheatResult) -> Image.Image:
     """Returns over temperature, what is hidden left out; the numbers beside them."""
-    sheet, right, shown = Sheet(720, 386), 488, r.bet is not None
-    sheet.text(24, 28, "return of the policy made for a dream", bold=True)
+    canvas = Canvas(720, 386)
+    right = 488
+    shown = result.bet is not None
+    canvas.text(24, 28, "return of the policy made for a dream", bold=True)
     for value in (-0.5, 0, 0.5, 1):
         y = round(place(1, value)[1])
-        sheet.box(64, y, 369, 1, LINE)
-        sheet.text(56, y + 4, f"{value:g}".replace("-", "−"), SOFT, 11, anchor="rs")
+        canvas.box(64, y, 369, 1, LINE)
+        canvas.text(56, y + 4, f"{value:g}".replace("-", "−"), SOFT, 11, anchor="rs")
     for tau in (0.05, 0.1, 0.25, 0.5, 1, 2):
-        sheet.text(place(tau, 0)[0], 334, f"{tau:g}", SOFT, 11, anchor="ms")
-    sheet.text(248, 352, "temperature of the dream", SOFT, 11, anchor="ms")
-    x = round(place(r.tau, 0)[0])
-    sheet.box(x, 54, 1, 263, INK)
-    y = round(place(1, r.best)[1])
+        canvas.text(place(tau, 0)[0], 334, f"{tau:g}", SOFT, 11, anchor="ms")
+    canvas.text(248, 352, "temperature of the dream", SOFT, 11, anchor="ms")
+    x = round(place(result.tau, 0)[0])
+    canvas.box(x, 54, 1, 263, INK)
+    y = round(place(1, result.best)[1])
     for k in range(64, 432, 8):
-        sheet.box(k, y, 4, 1, INK)
-    lines = [(r.dream_curve, r.dream, AMBER, 1)]
-    lines += [(r.real_curve, r.real, SLATE, 2)] if shown else []
+        canvas.box(k, y, 4, 1, INK)
+    lines = [(result.dream_curve, result.dream, AMBER, 1)]
+    lines += [(result.real_curve, result.real, SLATE, 2)] if shown else []
     for curve, now, color, column in lines:
-        sheet.line([place(t, v) for t, v in zip(r.taus, curve, strict=True)], color, 3)
-        for dot in r.own:
-            a, b = place(dot[0], dot[column])
-            sheet.disc(a, b, 5, PAPER, color, 2)
-        b = place(r.tau, now)[1]
-        sheet.disc(x, b, 6, color, INK)
-    b = place(1, r.bet if shown else r.mark)[1]
+        canvas.line([place(t, v) for t, v in zip(result.taus, curve, strict=True)], color, 3)
+        for dot in result.own:
+            canvas.disc(*place(dot[0], dot[column]), 5, PAPER, color, 2)
+        canvas.disc(x, place(result.tau, now)[1], 6, color, INK)
+    y = place(1, result.mark if result.bet is None else result.bet)[1]
     side = -1 if x > 400 else 1
-    sheet.polygon([(x + 16 * side, b - 6), (x + 16 * side, b + 6), (x + 8 * side, b)], INK)
+    canvas.polygon([(x + 16 * side, y - 6), (x + 16 * side, y + 6), (x + 8 * side, y)], INK)
     notes = "triangle: your bet.  dashed: best in the world"
-    notes += ".  rings: your policies" * bool(r.own)
-    sheet.text(24, 374, notes, SOFT, 11)
+    notes += ".  rings: your policies" * bool(result.own)
+    canvas.text(24, 374, notes, SOFT, 11)
 
-    sheet.box(464, 1, 255, 384, TINT)
-    sheet.text(right, 30, "the coin, left", bold=True)
-    sheet.text(right, 52, f"world {r.p:.2f}, dream {r.dreamt_p:.2f}", SOFT)
-    facts = [("return in the dream", signed(r.dream), AMBER)]
-    facts += [("return in the world", signed(r.real) if shown else "?", SLATE)]
+    canvas.box(464, 1, 255, 384, TINT)
+    canvas.text(right, 30, "the coin, left", bold=True)
+    canvas.text(right, 52, f"world {result.p:.2f}, dream {result.dreamt_p:.2f}", SOFT)
+    facts = [("return in the dream", signed(result.dream), AMBER)]
+    facts += [("return in the world", signed(result.real) if shown else "?", SLATE)]
     for k, (label, number, color) in enumerate(facts):
-        sheet.box(right, 78 + 58 * k, 10, 10, color)
-        sheet.text(right + 18, 88 + 58 * k, label, SOFT)
-        sheet.text(right, 112 + 58 * k, number, size=18, bold=True)
-    if shown:
-        sheet.fact(right, 204, "you bet", signed(r.bet))
-        gap = r.dream - r.real
+        canvas.box(right, 78 + 58 * k, 10, 10, color)
+        canvas.text(right + 18, 88 + 58 * k, label, SOFT)
+        canvas.text(right, 112 + 58 * k, number, size=18, bold=True)
+    if result.bet is not None:
+        canvas.fact(right, 204, "you bet", signed(result.bet))
+        gap = result.dream - result.real
         words = f"the dream lies by {gap:.2f}" if gap > 0.05 else "the dream keeps its word"
-        sheet.text(right, 262, words, bold=True)
+        canvas.text(right, 262, words, bold=True)
     else:
-        sheet.text(right, 194, HIDDEN, SOFT, 12)
-    sheet.text(right, 294, f"best in the world {signed(r.best)}", SOFT)
-    if r.bets:
-        off = np.mean([abs(bet - real) for bet, real in r.bets])
-        many = f"{len(r.bets)} bet{'s' * (len(r.bets) > 1)}"
-        sheet.text(right, 318, f"{many}, off by {off:.2f} on average", SOFT)
-    return sheet.image
+        canvas.text(right, 194, HIDDEN, SOFT, 12)
+    canvas.text(right, 294, f"best in the world {signed(result.best)}", SOFT)
+    if result.bets:
+        off = np.mean([abs(bet - real) for bet, real in result.bets])
+        many = f"{len(result.bets)} bet{'s' * (len(result.bets) > 1)}"
+        canvas.text(right, 318, f"{many}, off by {off:.2f} on average", SOFT)
+    return canvas.image
 
 
 class CheatMeter(Widget):
@@ -188,29 +202,38 @@ class CheatMeter(Widget):
         "Cheat meter: return of the policy made for a dream, in that dream and in the world, over "
         "the temperature of the dream; the real one is shown once a bet is placed."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, tau: float = 0.25, p: float = 0.6, entropy: float = 0.0, bet: float | None = None,
-        own: Mapping[float, tuple[float, float]] | None = None, own_p: float = 0.6,
-    ) -> None:  # fmt: skip
-        self.own, self.own_p, self.placed = dict(own or {}), own_p, {}
-        look = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
+        self,
+        tau: float = 0.25,
+        p: float = 0.6,
+        entropy: float = 0.0,
+        bet: float | None = None,
+        own: Mapping[float, tuple[float, float]] | None = None,
+        own_p: float = 0.6,
+    ) -> None:
+        self.own = dict(own or {})
+        self.own_p = own_p
+        self.placed: dict[tuple[float, float, float], tuple[float, float]] = {}  # by setting
+        style = {"style": {"description_width": "90px"}, "layout": {"width": "320px"}}
         self.tau = ipywidgets.SelectionSlider(
-            options=sorted({*CHOICES, tau}), value=tau, description="temperature", **look
+            options=sorted({*CHOICES, tau}), value=tau, description="temperature", **style
         )
         self.p, self.entropy, self.guess = (
-            ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=name, **look)
+            ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=name, **style)
             for value, low, high, step, name in (
-                (p, 0.5, 0.95, 0.05, "p"), (entropy, 0, 0.3, 0.02, "entropy η"),
+                (p, 0.5, 0.95, 0.05, "p"),
+                (entropy, 0, 0.3, 0.02, "entropy η"),
                 (0.0 if bet is None else bet, -0.5, 1, 0.05, "your bet"),
             )
-        )  # fmt: skip
+        )
         self.button = button("bet")
         rows = [[self.tau, self.p], [self.entropy, self.guess, self.button]]
-        self.assemble(rows, self.evaluate() if bet is None else self.bet())
-        for control in (self.tau, self.p, self.entropy, self.guess):
-            self.on(control, lambda _: self.evaluate())
+        controls = (self.tau, self.p, self.entropy, self.guess)
+        first = self.evaluate() if bet is None else self.bet()
+        self.assemble(rows, first, refreshed_by=controls)
         self.on(self.button, lambda _: self.bet())
 
     @property
@@ -220,9 +243,16 @@ class CheatMeter(Widget):
 
     def evaluate(self) -> CheatResult:
         """The result of the current controls; without a bet the real return stays hidden."""
-        (tau, p, entropy), bets = self.setting, tuple(self.placed.values())
-        bet, own = self.placed.get(self.setting, (None,))[0], self.own if p == self.own_p else {}
-        return compute(tau, p, entropy, bet, own, bets, self.guess.value)
+        tau, p, entropy = self.setting
+        return compute(
+            tau,
+            p,
+            entropy,
+            bet=self.placed.get(self.setting, (None,))[0],
+            own=self.own if p == self.own_p else {},
+            bets=tuple(self.placed.values()),
+            mark=self.guess.value,
+        )
 
     def bet(self) -> CheatResult | None:
         """Place the bet, once for each setting."""

@@ -13,11 +13,12 @@ from PIL import Image
 from wmlib.agent import Dreamer
 from wmlib.envs import oracle
 from wmlib.envs.curtain import Rules
-from wmlib.envs.make import is_image, make_env
+from wmlib.envs.make import make_env
 from wmlib.figures import AMBER, INK, SLATE, SOFT
 from wmlib.figures.base import BLUE
+from wmlib.spaces import is_image
 from wmlib.trainer import Trainer
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget, button, framed, signed
+from wmlib.widgets.base import LINE, TINT, Canvas, Widget, button, framed, signed
 from wmlib.widgets.blindfold import BlindfoldPlayer, BlindfoldResult
 from wmlib.widgets.dream_console import DreamConsole
 from wmlib.widgets.dream_session import CURTAIN
@@ -43,38 +44,58 @@ class CockpitResult:
 
 
 def compute(
-    agent: Dreamer, lines: Sequence[dict[str, float]], rows: dict[str, np.ndarray] | None = None,
-    close_at: int = 4, rules: Rules | None = None, levels: dict[str, float] | None = None,
-) -> CockpitResult:  # fmt: skip
+    agent: Dreamer,
+    lines: Sequence[dict[str, float]],
+    rows: dict[str, np.ndarray] | None = None,
+    close_at: int = 4,
+    rules: Rules | None = None,
+    levels: dict[str, float] | None = None,
+) -> CockpitResult:
     """Sum up the log of a run, and show where the agent's dream of an episode stands.
 
     lines: what `Trainer.run` gives to `on_log`. rows: one episode of images, (1, T, ...), as
     `wmlib.play` gives it, or None for other worlds; the dream begins at frame `close_at`.
     """
     history = {name: np.array([line.get(name, np.nan) for line in lines]) for name in COLUMNS}
-    last, film = lines[-1] if lines else {}, None
+    last = lines[-1] if lines else {}
+    film = None
     if rows is not None:
         shut = [t >= close_at for t in range(rows["is_first"].shape[1])]
         film = BlindfoldPlayer.compute(agent, rows, shut, rules=rules)
     scores = history["score"][np.isfinite(history["score"])]
     return CockpitResult(
-        history, int(last.get("steps", 0)), int(last.get("updates", 0)),
-        float(last.get("seconds", 0.0)), float(scores[-1]) if len(scores) else np.nan,
-        dict(levels or {}), film,
-    )  # fmt: skip
+        history=history,
+        steps=int(last.get("steps", 0)),
+        updates=int(last.get("updates", 0)),
+        seconds=float(last.get("seconds", 0.0)),
+        score=float(scores[-1]) if len(scores) else np.nan,
+        levels=dict(levels or {}),
+        film=film,
+    )
 
 
 # ---------------------------------------------------------------- the picture
 
 
 class Plot:
-    """A small plot on a sheet: a frame, lines and dots."""
+    """A small plot on a canvas: a frame, lines and dots."""
 
-    def __init__(self, sheet: Sheet, at: tuple[int, int], size: tuple[int, int], right: float,
-                 low: float, high: float) -> None:  # fmt: skip
-        self.sheet, self.at, self.size, self.right = sheet, at, size, max(right, 1)
-        self.low, self.high = low, high if high > low else low + 1
-        sheet.box(*at, *size, TINT)
+    def __init__(
+        self,
+        canvas: Canvas,
+        at: tuple[int, int],
+        size: tuple[int, int],
+        right: float,
+        low: float,
+        high: float,
+    ) -> None:
+        self.canvas = canvas
+        self.at = at
+        self.size = size
+        self.right = max(right, 1)
+        self.low = low
+        self.high = high if high > low else low + 1
+        canvas.box(*at, *size, TINT)
 
     def spot(self, x: float, y: float) -> tuple[int, int]:
         """Pixel of a point; what is outside is moved to the edge."""
@@ -87,14 +108,14 @@ class Plot:
         keep = np.isfinite(x) & np.isfinite(y)
         points = [self.spot(*point) for point in zip(x[keep], y[keep], strict=True)]
         if len(points) > 1:
-            self.sheet.line(points, color, width)
+            self.canvas.line(points, color, width)
 
     def dots(self, x: np.ndarray, y: np.ndarray, color: str) -> None:
         """A disc at each finite point."""
         for point in zip(x, y, strict=True):
             if np.isfinite(point).all():
                 across, down = self.spot(*point)
-                self.sheet.disc(across, down, 3, color)
+                self.canvas.disc(across, down, 3, color)
 
     def level(self, y: float, words: str, dashed: bool = True, low: bool = False) -> None:
         """A horizontal line with its name on it, or at the lower edge, where no curve comes.
@@ -104,85 +125,89 @@ class Plot:
         left, down = self.spot(0, y)
         if dashed:
             for x in range(left, left + self.size[0], 8):
-                self.sheet.box(x, down, 4, 1, SOFT)
+                self.canvas.box(x, down, 4, 1, SOFT)
         else:
-            self.sheet.box(left, down, self.size[0], 1, LINE)
+            self.canvas.box(left, down, self.size[0], 1, LINE)
         if low:
-            self.sheet.text(left + 4, self.at[1] + self.size[1] - 4, words, SOFT, 11)
+            self.canvas.text(left + 4, self.at[1] + self.size[1] - 4, words, SOFT, 11)
         elif dashed:
-            self.sheet.text(left + 4, down - 4, words, SOFT, 11)
+            self.canvas.text(left + 4, down - 4, words, SOFT, 11)
         else:
-            self.sheet.text(left - 4, down + 4, words, SOFT, 10, anchor="rs")
+            self.canvas.text(left - 4, down + 4, words, SOFT, 10, anchor="rs")
 
 
-def draw_returns(sheet: Sheet, r: CockpitResult) -> None:
+def draw_returns(canvas: Canvas, result: CockpitResult) -> None:
     """Returns over steps: training episodes as a line, evaluations as dots."""
-    h = r.history
-    seen = np.concatenate([h["score"], h["eval_return"], list(r.levels.values())])
+    history = result.history
+    seen = np.concatenate([history["score"], history["eval_return"], [*result.levels.values()]])
     seen = seen[np.isfinite(seen)] if np.isfinite(seen).any() else np.zeros(1)
     low, high = float(seen.min()), float(seen.max())
     room = 0.16 * (high - low)
-    plot = Plot(sheet, (24, 100), (324, 140), max(r.steps, 1), low - room, high + room)
-    for name, level in r.levels.items():
+    ends = {"right": max(result.steps, 1), "low": low - room, "high": high + room}
+    plot = Plot(canvas, (24, 100), (324, 140), **ends)
+    for name, level in result.levels.items():
         plot.level(level, name, low=level < low + room)
-    plot.line(h["steps"], h["score"], SLATE)
-    plot.dots(h["steps"], h["eval_return"], INK)
-    sheet.text(24, 90, "mean return", bold=True)
-    sheet.text(348, 90, "line: training, dots: evaluations", SOFT, 11, anchor="rs")
-    sheet.text(24, 255, "0", SOFT, 11)
-    sheet.text(348, 255, f"{r.steps:,} steps", SOFT, 11, anchor="rs")
+    plot.line(history["steps"], history["score"], SLATE)
+    plot.dots(history["steps"], history["eval_return"], INK)
+    canvas.text(24, 90, "mean return", bold=True)
+    canvas.text(348, 90, "line: training, dots: evaluations", SOFT, 11, anchor="rs")
+    canvas.text(24, 255, "0", SOFT, 11)
+    canvas.text(348, 255, f"{result.steps:,} steps", SOFT, 11, anchor="rs")
 
 
-def draw_losses(sheet: Sheet, r: CockpitResult) -> None:
+def draw_losses(canvas: Canvas, result: CockpitResult) -> None:
     """What the world model still gets wrong, on a logarithmic scale."""
-    h = r.history
-    plot = Plot(sheet, (384, 100), (312, 140), max(r.updates, 1), -2.3, 2.5)
+    history = result.history
+    ends = {"right": max(result.updates, 1), "low": -2.3, "high": 2.5}
+    plot = Plot(canvas, (384, 100), (312, 140), **ends)
     for power in (-2, -1, 0, 1, 2):
         plot.level(power, f"{10.0**power:g}", dashed=False)
     with np.errstate(divide="ignore", invalid="ignore"):
-        plot.line(h["updates"], np.log10(h["kl"]), BLUE)
-        plot.line(h["updates"], np.log10(h["rec"]), SLATE)
-    sheet.text(384, 90, "nats per row", bold=True)
+        plot.line(history["updates"], np.log10(history["kl"]), BLUE)
+        plot.line(history["updates"], np.log10(history["rec"]), SLATE)
+    canvas.text(384, 90, "nats per row", bold=True)
     for x, name, color in ((546, "reconstruction", SLATE), (663, "KL", BLUE)):
-        sheet.box(x, 82, 8, 8, color)
-        sheet.text(x + 12, 90, name, SOFT, 11)
-    sheet.text(384, 255, "0", SOFT, 11)
-    sheet.text(696, 255, f"{r.updates:,} updates", SOFT, 11, anchor="rs")
+        canvas.box(x, 82, 8, 8, color)
+        canvas.text(x + 12, 90, name, SOFT, 11)
+    canvas.text(384, 255, "0", SOFT, 11)
+    canvas.text(696, 255, f"{result.updates:,} updates", SOFT, 11, anchor="rs")
 
 
-def draw(r: CockpitResult) -> Image.Image:
+def draw(result: CockpitResult) -> Image.Image:
     """Numbers, two curves, and the film of one episode."""
-    sheet = Sheet(720, 450 if r.film else 272)
-    sheet.box(1, 1, 718, 62, TINT)
-    rate = r.updates / r.seconds if r.seconds else 0.0
-    if abs(r.score) < 10:
-        score = signed(r.score)
+    canvas = Canvas(720, 450 if result.film else 272)
+    canvas.box(1, 1, 718, 62, TINT)
+    rate = result.updates / result.seconds if result.seconds else 0.0
+    if abs(result.score) < 10:
+        score = signed(result.score)
     else:
-        score = f"{r.score:.0f}" if np.isfinite(r.score) else "none yet"
+        score = f"{result.score:.0f}" if np.isfinite(result.score) else "none yet"
     facts = (
-        ("steps in the world", f"{r.steps:,}"), ("updates", f"{r.updates:,}"),
-        ("updates a second", f"{rate:.1f}"), ("seconds", f"{r.seconds:.0f}"),
+        ("steps in the world", f"{result.steps:,}"),
+        ("updates", f"{result.updates:,}"),
+        ("updates a second", f"{rate:.1f}"),
+        ("seconds", f"{result.seconds:.0f}"),
         ("newest 20 episodes", score),
-    )  # fmt: skip
-    for k, (label, number) in enumerate(facts):
-        sheet.fact(24 + 139 * k, 24, label, number)
-    draw_returns(sheet, r)
-    draw_losses(sheet, r)
-    if r.film is None:
-        return sheet.image
-    side, left, pitch = 64, 100, 71
-    for top, name, frames in ((283, "the world", r.film.real), (355, "the agent", r.film.model)):
-        sheet.text(24, top + 36, name, bold=True)
-        for t, frame in enumerate(frames):
-            dreamt = top == 355 and r.film.closed[t]
-            sheet.frame(left + pitch * t, top, frame, side, AMBER if dreamt else SLATE, 2)
-    sheet.text(
-        24, 276, "one episode, watched again and again; amber: its eyes are closed", SOFT, 11
     )
-    place = "The same film" if r.film.parted is None else f"They part at frame {r.film.parted}"
-    word = "" if r.film.verdict in ("together", "unknown") else f" ({r.film.verdict})"
-    sheet.text(24, 438, f"{place}{word}. {r.film.reason}", INK, 12)
-    return sheet.image
+    for k, (label, number) in enumerate(facts):
+        canvas.fact(24 + 139 * k, 24, label, number)
+    draw_returns(canvas, result)
+    draw_losses(canvas, result)
+    film = result.film
+    if film is None:
+        return canvas.image
+    side, left, pitch = 64, 100, 71
+    for top, name, frames in ((283, "the world", film.real), (355, "the agent", film.model)):
+        canvas.text(24, top + 36, name, bold=True)
+        for t, frame in enumerate(frames):
+            dreamt = top == 355 and film.closed[t]
+            canvas.frame(left + pitch * t, top, frame, side, AMBER if dreamt else SLATE, 2)
+    note = "one episode, watched again and again; amber: its eyes are closed"
+    canvas.text(24, 276, note, SOFT, 11)
+    place = "The same film" if film.parted is None else f"They part at frame {film.parted}"
+    word = "" if film.verdict in ("together", "unknown") else f" ({film.verdict})"
+    canvas.text(24, 438, f"{place}{word}. {film.reason}", INK, 12)
+    return canvas.image
 
 
 class Cockpit(Widget):
@@ -203,25 +228,38 @@ class Cockpit(Widget):
         "Cockpit: steps, updates and seconds of a training run, its returns and losses as curves, "
         "and one episode as the agent sees and dreams it; further tabs hold other widgets."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
     release: asyncio.TimerHandle | None = None
 
     def __init__(
-        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 4, every: int = 200,
-        levels: dict[str, float] | None = None, **world: Any,
-    ) -> None:  # fmt: skip
+        self,
+        agent: Dreamer,
+        env_id: str = CURTAIN,
+        seed: int = 4,
+        every: int = 200,
+        levels: dict[str, float] | None = None,
+        **world: Any,
+    ) -> None:
         env = make_env(env_id, num_envs=1, **world)
         agent.check_spaces(env.single_observation_space, env.single_action_space)
-        self.agent, self.every, self.lines, self.refreshed = agent, every, [], 0
-        self.rules, self.levels = getattr(env.vec, "rules", None), levels
+        self.agent = agent
+        self.every = every
+        self.lines: list[dict[str, float]] = []
+        self.refreshed: float = 0  # updates at the newest refresh
+        self.rules = getattr(env.vec, "rules", None)
+        self.levels = levels
         if levels is None and self.rules:
-            best, chance = oracle.optimal_return(self.rules), oracle.random_return(self.rules)
+            best = oracle.optimal_return(self.rules)
+            chance = oracle.random_return(self.rules)
             names = f"optimum {best:.3f}", f"random play {chance:.3f}".replace("-", "−")
             self.levels = dict(zip(names, (best, chance), strict=True))
         self.tabs: dict[str, Widget] = {}
-        self.rows, image = None, is_image(env.single_observation_space)
+        self.rows = None
+        image = is_image(env.single_observation_space)
         if image:
-            self.tabs["blindfold"] = player = BlindfoldPlayer(agent, env_id, seed, **world)
+            player = BlindfoldPlayer(agent, env_id, seed, **world)
+            self.tabs["blindfold"] = player
             self.rows = player.rows
         if image and hasattr(env.single_action_space, "n"):
             self.tabs["dream console"] = DreamConsole(agent, env_id, seed, **world)
@@ -240,14 +278,14 @@ class Cockpit(Widget):
 
     def evaluate(self) -> CockpitResult:
         """The log so far and a fresh dream."""
-        return compute(self.agent, self.lines, self.rows, 4, self.rules, self.levels)
+        return compute(self.agent, self.lines, rows=self.rows, rules=self.rules, levels=self.levels)
 
-    def refresh(self) -> CockpitResult:
+    def refresh(self) -> None:
         """All tabs once more, with the agent as it is now."""
         for widget in self.tabs.values():
             widget.refresh()
         self.refreshed = self.lines[-1]["updates"] if self.lines else 0
-        return self.evaluate()
+        super().refresh()
 
     def hold(self, busy: bool) -> None:
         """All tabs are busy, or none is."""

@@ -11,18 +11,20 @@ from PIL import Image
 from torch import Tensor
 
 from wmlib.agent import Dreamer
-from wmlib.envs.make import is_image, make_env
+from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, INK, SLATE, SOFT
+from wmlib.play import play
 from wmlib.rssm import State
-from wmlib.runtime import autocast
-from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import BUTTONS, LINE, TINT, Sheet, Widget, button, signed
+from wmlib.runtime import autocast, own_randomness
+from wmlib.spaces import is_image
+from wmlib.widgets.base import BUTTONS, LINE, TINT, Canvas, Widget, button, signed
 from wmlib.widgets.dream_session import CURTAIN
 
 __all__ = ["CounterfactualTree", "TreeResult"]
 
-FILM, DEEPEST = 8, 3  # frames of an episode at most, levels of the tree at most
+FILM = 8  # frames of an episode at most
+DEEPEST = 3  # levels of the tree at most
 SIDES = (72, 72, 56, 24)  # pixels of a frame, by level
 BAD, NEUTRAL, GOOD = (178, 24, 43), (127, 141, 163), (33, 102, 172)  # promised -1, 0, 1
 
@@ -40,7 +42,7 @@ class TreeResult:
     probs: tuple[np.ndarray, ...]  # of the last action, as the actor would choose
     promises: tuple[
         np.ndarray, ...
-    ]  # dreamt rewards so far, plus the critic's value, if it goes on
+    ]  # dreamt rewards so far, and, if it goes on, the critic's value
     best: tuple[int, ...]  # the actions that lead to the highest promise of the last level
     same: bool  # all branches of a level share their random numbers
     temperature: float
@@ -61,9 +63,14 @@ def step(agent: Dreamer, state: State, action: Tensor, temperature: float, same:
 
 @torch.no_grad()
 def compute(
-    agent: Dreamer, rows: dict[str, np.ndarray], root: int = 3, depth: int = 2,
-    temperature: float = 1.0, same: bool = True, sample: int = 0,
-) -> TreeResult:  # fmt: skip
+    agent: Dreamer,
+    rows: dict[str, np.ndarray],
+    root: int = 3,
+    depth: int = 2,
+    temperature: float = 1.0,
+    same: bool = True,
+    sample: int = 0,
+) -> TreeResult:
     """Watch one episode up to frame `root`, then dream every sequence of `depth` actions.
 
     rows: (1, T, ...), as `wmlib.play` gives them, of a world with A discrete actions.
@@ -80,15 +87,16 @@ def compute(
         raise BadInput(f"The temperature is {temperature}; it must be positive.")
     if not agent.actor.discrete:
         raise BadInput("A tree of actions needs actions that can be counted.")
-    world, count = agent.world, agent.actor.out.out_features
+    world = agent.world
+    count = agent.actor.out.out_features
     batch, _ = agent.tensors({name: value[:, : root + 1] for name, value in rows.items()})
-    with own_randomness(agent, sample), autocast(agent.device):
+    with own_randomness(agent.device, sample), autocast(agent.device):
         seen = world.observe(batch).state
         state = State(seen.h[:, -1], seen.z[:, -1])
-        earned, alive = torch.zeros(1, device=agent.device), torch.ones(1, device=agent.device)
-        levels = [
-            (world.decode(state), torch.ones(1), agent.critic.mean(agent.critic(state.feature)))
-        ]
+        earned = torch.zeros(1, device=agent.device)
+        alive = torch.ones(1, device=agent.device)
+        value = agent.critic.mean(agent.critic(state.feature))
+        levels = [(world.decode(state), torch.ones(1), value)]
         for _ in range(min(depth, frames - 1 - root)):
             probs = agent.actor(state.feature).probs.flatten()  # (N * A,)
             every = torch.eye(count, device=agent.device).repeat(len(state.h), 1)
@@ -100,12 +108,21 @@ def compute(
             value = agent.critic.mean(agent.critic(state.feature))
             levels.append((world.decode(state), probs, earned + alive * value))
     drawn, probs, promises = zip(*(map(as_array, level) for level in levels), strict=True)
-    leaf, best = int(promises[-1].argmax()), []
+    leaf = int(promises[-1].argmax())
+    best = []
     for _ in levels[1:]:
         leaf, action = divmod(leaf, count)
         best.insert(0, action)
     return TreeResult(
-        root, rows["obs"][0, root], drawn, probs, promises, tuple(best), same, temperature, sample
+        root=root,
+        real=rows["obs"][0, root],
+        frames=drawn,
+        probs=probs,
+        promises=promises,
+        best=tuple(best),
+        same=same,
+        temperature=temperature,
+        sample=sample,
     )
 
 
@@ -116,62 +133,67 @@ def as_array(tensor: Tensor) -> np.ndarray:
 
 def shade(promise: float) -> str:
     """Colour of a promised return: red for -1 and below, grey for 0, blue for 1 and above."""
-    share, end = min(abs(promise), 1.0), GOOD if promise > 0 else BAD
+    share = min(abs(promise), 1.0)
+    end = GOOD if promise > 0 else BAD
     mixed = (round(n + share * (e - n)) for n, e in zip(NEUTRAL, end, strict=True))
     return "#" + "".join(f"{part:02X}" for part in mixed)
 
 
-def draw(r: TreeResult) -> Image.Image:
+def draw(result: TreeResult) -> Image.Image:
     """The tree from the top down: frames as nodes, actions as edges."""
-    depth, left, width = len(r.frames) - 1, 12, 696
-    branches = len(r.probs[1]) if depth else 3
+    depth = len(result.frames) - 1
+    left, width = 12, 696
+    branches = len(result.probs[1]) if depth else 3
     tops = [34]
     for level in range(depth):
         tops.append(tops[-1] + SIDES[level] + 62)
     low = tops[-1] + SIDES[depth] + 36
-    sheet = Sheet(720, low + 62)
+    canvas = Canvas(720, low + 62)
     centres = [
         [left + width * (i + 0.5) / branches**level for i in range(branches**level)]
         for level in range(depth + 1)
     ]
     for level in range(1, depth + 1):
         for i, x in enumerate(centres[level]):
-            parent, promise = centres[level - 1][i // branches], float(r.promises[level][i])
-            ends = (parent, tops[level - 1] + SIDES[level - 1] + 26), (x, tops[level] - 4)
-            thick = max(1, round(9 * float(r.probs[level][i])))
-            sheet.line(ends, shade(promise), thick)
-    for level, (frames, top) in enumerate(zip(r.frames, tops, strict=True)):
+            parent = centres[level - 1][i // branches]
+            promise = float(result.promises[level][i])
+            ends = ((parent, tops[level - 1] + SIDES[level - 1] + 26), (x, tops[level] - 4))
+            thick = max(1, round(9 * float(result.probs[level][i])))
+            canvas.line(ends, shade(promise), thick)
+    for level, (frames, top) in enumerate(zip(result.frames, tops, strict=True)):
         side = SIDES[level]
         for i, x in enumerate(centres[level]):
             edge = AMBER if level else SLATE
-            frame = frames[i] if level else r.real
-            sheet.frame(round(x - side / 2), top, frame, side, edge, 2)
-            promise = float(r.promises[level][i])
-            sheet.box(x - side / 2 - 2, top + side + 3, side + 4, 4, shade(promise))
+            frame = frames[i] if level else result.real
+            canvas.frame(round(x - side / 2), top, frame, side, edge, 2)
+            promise = float(result.promises[level][i])
+            canvas.box(x - side / 2 - 2, top + side + 3, side + 4, 4, shade(promise))
             if side > 24:
-                sheet.text(x, top + side + 20, signed(promise), INK, 12, True, "ms")
+                canvas.text(x, top + side + 20, signed(promise), size=12, bold=True, anchor="ms")
             else:
-                sheet.text(x, top + side + 19, short(promise), INK, 9, anchor="ms")
+                canvas.text(x, top + side + 19, short(promise), INK, 9, anchor="ms")
         if level == 1:
             for i, x in enumerate(centres[level]):
-                sheet.text(x - side / 2 - 10, top + side / 2 + 4, name(i), SOFT, 12, anchor="rs")
-    sheet.text(left, 22, f"frame {r.root}, seen", bold=True)
-    sheet.text(left, 42, "slate: real. amber: dreamt", SOFT, 12)
-    sheet.text(left, 60, "wide edge: the actor's choice", SOFT, 12)
-    sheet.text(708, 22, "promised return", bold=True, anchor="rs")
+                canvas.text(x - side / 2 - 10, top + side / 2 + 4, name(i), SOFT, 12, anchor="rs")
+    canvas.text(left, 22, f"frame {result.root}, seen", bold=True)
+    canvas.text(left, 42, "slate: real. amber: dreamt", SOFT, 12)
+    canvas.text(left, 60, "wide edge: the actor's choice", SOFT, 12)
+    canvas.text(708, 22, "promised return", bold=True, anchor="rs")
     for k in range(101):
-        sheet.box(607 + k, 30, 1, 8, shade(k / 50 - 1))
+        canvas.box(607 + k, 30, 1, 8, shade(k / 50 - 1))
     for x, word in ((607, "−1"), (657, "0"), (708, "+1")):
-        sheet.text(x, 52, word, SOFT, 12, anchor="ms")
-    sheet.box(1, low, 718, 61, TINT)
-    sheet.box(1, low, 718, 1, LINE)
-    route = ", ".join(name(action) for action in r.best)
-    promise = float(r.promises[-1].max())
-    sheet.text(left, low + 22, f"Most is promised after {route}: {signed(promise)}", bold=True)
-    luck = "the same random numbers in all branches" if r.same else "every branch tosses by itself"
-    sheet.text(left, low + 44, f"Luck: {luck}. Temperature {r.temperature:.1f}.", SOFT, 12)
-    sheet.text(708, low + 44, f"sample {r.sample + 1}", SOFT, 12, anchor="rs")
-    return sheet.image
+        canvas.text(x, 52, word, SOFT, 12, anchor="ms")
+    canvas.box(1, low, 718, 61, TINT)
+    canvas.box(1, low, 718, 1, LINE)
+    route = ", ".join(name(action) for action in result.best)
+    promise = float(result.promises[-1].max())
+    canvas.text(left, low + 22, f"Most is promised after {route}: {signed(promise)}", bold=True)
+    luck = "every branch tosses by itself"
+    if result.same:
+        luck = "the same random numbers in all branches"
+    canvas.text(left, low + 44, f"Luck: {luck}. Temperature {result.temperature:.1f}.", SOFT, 12)
+    canvas.text(708, low + 44, f"sample {result.sample + 1}", SOFT, 12, anchor="rs")
+    return canvas.image
 
 
 def short(promise: float) -> str:
@@ -197,13 +219,21 @@ class CounterfactualTree(Widget):
         "Counterfactual tree: one real frame, below it the dreams of each action, and of each "
         "action after that, with the return that each promises."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, root: int = 3, depth: int = 2,
-        same: bool = True, **world: Any,
-    ) -> None:  # fmt: skip
-        self.agent, self.sample = agent, 0
+        self,
+        agent: Dreamer,
+        env_id: str = CURTAIN,
+        seed: int = 0,
+        root: int = 3,
+        depth: int = 2,
+        same: bool = True,
+        **world: Any,
+    ) -> None:
+        self.agent = agent
+        self.sample = 0
         env = make_env(env_id, num_envs=1, **world)
         if not is_image(env.single_observation_space):
             raise BadInput("The counterfactual tree shows worlds of images only.")
@@ -211,28 +241,32 @@ class CounterfactualTree(Widget):
         last = rows["is_last"][0]
         stop = int(last.argmax()) + 1 if last.any() else FILM
         self.rows = {key: value[:, :stop] for key, value in rows.items()}
-        look = {"style": {"description_width": "90px"}, "layout": {"width": "300px"}}
-        self.root = ipywidgets.IntSlider(root, min=0, max=stop - 2, description="frame", **look)
-        self.depth = ipywidgets.IntSlider(depth, min=1, max=DEEPEST, description="depth", **look)
+        style = {"style": {"description_width": "90px"}, "layout": {"width": "300px"}}
+        self.root = ipywidgets.IntSlider(root, min=0, max=stop - 2, description="frame", **style)
+        self.depth = ipywidgets.IntSlider(depth, min=1, max=DEEPEST, description="depth", **style)
         self.temperature = ipywidgets.FloatSlider(
-            1.0, min=0.1, max=3.0, step=0.1, description="temperature", readout_format=".1f", **look
+            1.0, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f", **style
         )
         self.same = ipywidgets.Checkbox(
             same, description="same luck in all branches", indent=False, layout={"width": "220px"}
         )
         self.again = button("other luck", 110)
         bars = [[self.root, self.depth], [self.temperature, self.same, self.again]]
-        self.assemble(bars, self.evaluate())
-        for control in (self.root, self.depth, self.temperature, self.same):
-            self.on(control, lambda _: self.evaluate())
+        controls = (self.root, self.depth, self.temperature, self.same)
+        self.assemble(bars, self.evaluate(), refreshed_by=controls)
         self.on(self.again, lambda _: self.resample())
 
     def evaluate(self) -> TreeResult:
         """The result of the current controls."""
         return compute(
-            self.agent, self.rows, self.root.value, self.depth.value, self.temperature.value,
-            self.same.value, self.sample,
-        )  # fmt: skip
+            self.agent,
+            self.rows,
+            root=self.root.value,
+            depth=self.depth.value,
+            temperature=self.temperature.value,
+            same=self.same.value,
+            sample=self.sample,
+        )
 
     def resample(self) -> TreeResult:
         """The same tree with other random numbers."""

@@ -10,7 +10,7 @@ from PIL import Image
 from wmlib.agent import Dreamer
 from wmlib.envs.make import make_env
 from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.widgets.base import ALERT, BUTTONS, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.base import ALERT, BUTTONS, TINT, Canvas, Widget, button, signed
 from wmlib.widgets.dream_session import CURTAIN, ConsoleResult, Session, compute
 
 __all__ = ["DreamConsole"]
@@ -19,49 +19,55 @@ FILM = 8  # frames in the film strip
 HOLD = 4  # ticks of the play button for which a finished episode stays on screen
 
 
-def draw(r: ConsoleResult) -> Image.Image:
+def draw(result: ConsoleResult) -> Image.Image:
     """The newest frames, the film so far, and the scores."""
-    sheet, side, small = Sheet(720, 418), 192, 48
+    canvas = Canvas(720, 418)
+    side, small = 192, 48
     left, middle, right, top = 24, 252, 488, 44
-    sheet.text(left, 30, "the real world", bold=True)
-    sheet.frame(left, top, r.real[-1], side, SLATE)
-    shut = r.closed[-1]
-    sheet.text(middle, 30, "the dream, eyes closed" if shut else "the model, eyes open", bold=True)
-    sheet.frame(middle, top, r.dream[-1], side, AMBER if shut else SLATE)
+    canvas.text(left, 30, "the real world", bold=True)
+    canvas.frame(left, top, result.real[-1], side, SLATE)
+    shut = result.closed[-1]
+    canvas.text(middle, 30, "the dream, eyes closed" if shut else "the model, eyes open", bold=True)
+    canvas.frame(middle, top, result.dream[-1], side, AMBER if shut else SLATE)
 
-    begin = max(0, r.t + 1 - FILM)
-    for k, t in enumerate(range(begin, r.t + 1)):
-        x, edge = left + k * 53, AMBER if r.closed[t] else SLATE
-        now, apart = t == r.t, t == r.parted
+    begin = max(0, result.t + 1 - FILM)
+    for k, t in enumerate(range(begin, result.t + 1)):
+        x = left + k * 53
+        edge = AMBER if result.closed[t] else SLATE
+        now = t == result.t
+        apart = t == result.parted
         label, color = (f"≠ {t}", ALERT) if apart else (str(t), INK if now else SOFT)
-        sheet.text(x + 24, 266, label, color, 12, now or apart, "ms")
-        sheet.frame(x, 275, r.real[t], small, SLATE, 2)
-        sheet.frame(x, 331, r.dream[t], small, edge, 2)
-        sheet.box(x - 2, 386, small + 4, 4, edge)
-        if k == 0 or r.closed[t] != r.closed[t - 1]:
-            sheet.text(x - 2, 405, "eyes closed" if r.closed[t] else "eyes open", SOFT, 12)
+        canvas.text(x + 24, 266, label, color, 12, bold=now or apart, anchor="ms")
+        canvas.frame(x, 275, result.real[t], small, SLATE, 2)
+        canvas.frame(x, 331, result.dream[t], small, edge, 2)
+        canvas.box(x - 2, 386, small + 4, 4, edge)
+        if k == 0 or result.closed[t] != result.closed[t - 1]:
+            canvas.text(x - 2, 405, "eyes closed" if result.closed[t] else "eyes open", SOFT, 12)
 
-    sheet.box(464, 1, 255, 416, TINT)
-    sheet.text(right, 30, f"episode {r.episode + 1}, frame {r.t}", bold=True)
-    numbers = (r.real_score, "score in the world", SLATE), (r.dream_score, "in the dream", AMBER)
+    canvas.box(464, 1, 255, 416, TINT)
+    canvas.text(right, 30, f"episode {result.episode + 1}, frame {result.t}", bold=True)
+    numbers = (
+        (result.real_score, "score in the world", SLATE),
+        (result.dream_score, "in the dream", AMBER),
+    )
     for y, (score, label, color) in zip((64, 122), numbers, strict=True):
-        sheet.box(right, y - 10, 10, 10, color)
-        sheet.text(right + 18, y, label, SOFT)
-        sheet.text(right, y + 24, signed(score), size=18, bold=True)
-    word = "no oracle" if r.verdict == "unknown" else r.verdict
-    place = "error or luck?" if r.parted is None else f"they parted at frame {r.parted}"
-    sheet.fact(right, 180, place, word, ALERT if r.verdict == "error" else INK)
-    for k, line in enumerate(textwrap.wrap(r.reason, 33)):
-        sheet.text(right, 226 + 17 * k, line, SOFT, 12)
-    if r.scores:
-        means = np.mean(r.scores, 0)
-        sheet.text(right, 302, f"means, finished episodes: {len(r.scores)}", SOFT)
-        sheet.text(right, 320, f"world {signed(means[0])}, dream {signed(means[1])}", SOFT)
-    sheet.text(right, 350, f"temperature {r.temperature:.1f}", SOFT)
-    if r.over:
-        sheet.text(right, 382, "The episode is over.", bold=True)
-        sheet.text(right, 402, "Step or a move starts the next.", SOFT)
-    return sheet.image
+        canvas.box(right, y - 10, 10, 10, color)
+        canvas.text(right + 18, y, label, SOFT)
+        canvas.text(right, y + 24, signed(score), size=18, bold=True)
+    word = "no oracle" if result.verdict == "unknown" else result.verdict
+    place = "error or luck?" if result.parted is None else f"they parted at frame {result.parted}"
+    canvas.fact(right, 180, place, word, ALERT if result.verdict == "error" else INK)
+    for k, line in enumerate(textwrap.wrap(result.reason, 33)):
+        canvas.text(right, 226 + 17 * k, line, SOFT, 12)
+    if result.scores:
+        means = np.mean(result.scores, 0)
+        canvas.text(right, 302, f"means, finished episodes: {len(result.scores)}", SOFT)
+        canvas.text(right, 320, f"world {signed(means[0])}, dream {signed(means[1])}", SOFT)
+    canvas.text(right, 350, f"temperature {result.temperature:.1f}", SOFT)
+    if result.over:
+        canvas.text(right, 382, "The episode is over.", bold=True)
+        canvas.text(right, 402, "Step or a move starts the next.", SOFT)
+    return canvas.image
 
 
 class DreamConsole(Widget):
@@ -76,28 +82,44 @@ class DreamConsole(Widget):
         "Dream console: the real world and the model's dream of it under the same actions, frame "
         "by frame, with both scores and the frame where they part."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, agent: Dreamer, env_id: str = CURTAIN, seed: int = 0, eyes_open: int = 4,
-        horizon: int = 15, temperature: float = 1.0, played: int = 5, **world: Any,
-    ) -> None:  # fmt: skip
+        self,
+        agent: Dreamer,
+        env_id: str = CURTAIN,
+        seed: int = 0,
+        eyes_open: int = 4,
+        horizon: int = 15,
+        temperature: float = 1.0,
+        played: int = 5,
+        **world: Any,
+    ) -> None:
         self.played = played
         self.session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
         count = int(self.session.env.single_action_space.n)
         names = {2: ("◀ left", "right ▶"), 3: BUTTONS}.get(count, [str(k) for k in range(count)])
-        self.idle, self.wish, self.held = count // 2, None, 0
+        self.idle = count // 2
+        self.wish: int | None = None  # of the human, for the next tick
+        self.held = 0  # ticks since the episode ended
         self.buttons = [button(name) for name in names]
         self.driver = ipywidgets.ToggleButtons(
             options=["agent", "human"],
-            style={"button_width": "76px"}, layout={"margin": "2px 0 0 12px"},
-        )  # fmt: skip
+            style={"button_width": "76px"},
+            layout={"margin": "2px 0 0 12px"},
+        )
         self.play = ipywidgets.Play(max=10**6, interval=300, show_repeat=False)
         self.once = button("step")
         self.heat = ipywidgets.FloatSlider(
-            temperature, min=0.1, max=3, step=0.1, description="temperature", readout_format=".1f",
+            temperature,
+            min=0.1,
+            max=3,
+            step=0.1,
+            description="temperature",
+            readout_format=".1f",
             style={"description_width": "90px"},
-        )  # fmt: skip
+        )
         rows = [[*self.buttons, self.driver], [self.play, self.once, self.heat]]
         self.assemble(rows, self.episode())
         for index, item in enumerate(self.buttons):
@@ -112,18 +134,25 @@ class DreamConsole(Widget):
             result = self.session.step(None, self.heat.value)
         return result
 
+    def evaluate(self) -> ConsoleResult:
+        """The episode as it stands: these controls act, and only acting changes it."""
+        return self.result
+
     def refresh(self) -> None:
         """The agent has learnt something: it begins the episode on screen once more."""
-        self.session.episode, self.session.scores = self.session.episode - 1, ()
+        self.session.episode -= 1
+        self.session.scores = ()
         self.show(self.episode())
 
     def advance(self, action: int | None = None) -> ConsoleResult:
         """One frame on: this action, or the driver's; after the end, the next episode."""
-        self.held, heat = 0, self.heat.value
+        self.held = 0
+        heat = self.heat.value
         if self.result.over:
             return self.session.reset(heat)
         if action is None and self.driver.value == "human":
-            action, self.wish = self.idle if self.wish is None else self.wish, None
+            action = self.idle if self.wish is None else self.wish
+            self.wish = None
         return self.session.step(action, heat)
 
     def press(self, action: int) -> ConsoleResult | None:

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from wmlib.agent import Dreamer, Memory
-from wmlib.envs.curtain import FIRST_HIDDEN, LANES, Rules, State, draw_frames
-from wmlib.envs.make import Row, RowEnv, is_image, make_env
+from wmlib.envs.curtain import FIRST_HIDDEN, LANES, Rules, Scene, draw_frames
+from wmlib.envs.make import make_env
+from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
-from wmlib.runtime import autocast
-from wmlib.trainer import own_randomness
+from wmlib.runtime import autocast, own_randomness
+from wmlib.spaces import is_image
 
 __all__ = ["CURTAIN", "ConsoleResult", "Session", "compute", "judge"]
 
@@ -44,9 +45,12 @@ class ConsoleResult:
 
 
 def judge(
-    real: Sequence[np.ndarray], dream: Sequence[np.ndarray], closed: Sequence[bool],
-    actions: Sequence[int], rules: Rules | None,
-) -> tuple[int | None, str, str]:  # fmt: skip
+    real: Sequence[np.ndarray],
+    dream: Sequence[np.ndarray],
+    closed: Sequence[bool],
+    actions: Sequence[int],
+    rules: Rules | None,
+) -> tuple[int | None, str, str]:
     """First dreamt frame that differs from the world's, the verdict, and a sentence.
 
     Every dreamt frame of Curtain is compared with the frames of all outcomes of the coin. Luck: the
@@ -67,21 +71,25 @@ def judge(
 
     if not any(closed):
         return None, "together", "The eyes are open: the model sees what the world shows."
-    frames = [d if shut else r / 255 for r, d, shut in zip(real, dream, closed, strict=True)]
-    apart = [wrong(f, r) > SPECK for f, r in zip(frames, real, strict=True)]
+    frames: list[Any] = [
+        dreamt if shut else truth / 255
+        for truth, dreamt, shut in zip(real, dream, closed, strict=True)
+    ]
+    apart = [wrong(frame, truth) > SPECK for frame, truth in zip(frames, real, strict=True)]
     if not any(apart):
         return None, "together", "So far the dream shows what the world shows."
-    parted = apart.index(True)
+    parted = next(t for t, differs in enumerate(apart) if differs)
     if not rules:
         return parted, "unknown", "Error or luck: that takes an oracle, which only Curtain has."
     lane, paddle = (int(real[0][row, :, 0].argmax()) // 2 for row in (0, -1))
     sides = np.array(rules.offsets)[np.array(rules.probs) > 0]  # (K,) outcomes of the coin
     plain = replace(rules, static=0)
-    open_to = np.ones(len(sides), bool)  # those that agree with all that was seen and dreamt
+    open_to: Any = np.ones(len(sides), bool)  # those that agree with all that was seen and dreamt
     for t, shut in enumerate(closed):
         paddle = int(np.clip(paddle + actions[t - 1] - 1, 0, LANES - 1)) if t else paddle
-        world = State(*np.broadcast_arrays(t, lane, sides, paddle))
-        fits = (off := wrong(frames[t], draw_frames(plain, world))) <= SPECK
+        world = Scene(*np.broadcast_arrays(t, lane, sides, paddle))
+        off = wrong(frames[t], draw_frames(plain, world))
+        fits = off <= SPECK
         open_to = fits & open_to if shut else fits
         if not open_to.any():
             why = "the ball changes sides" if fits.any() else f"{off.min()} pixels are wrong"
@@ -105,44 +113,55 @@ class Session:
             raise BadInput("The console shows worlds of images with discrete actions only.")
         if eyes_open < 1 or horizon < 1:
             raise BadInput(f"eyes_open ({eyes_open}) and horizon ({horizon}) must be at least 1.")
-        self.agent, self.env, self.seed = agent, env, seed
-        self.eyes_open, self.horizon = eyes_open, horizon
-        self.episode, self.scores = -1, ()
+        self.agent = agent
+        self.env = env
+        self.seed = seed
+        self.eyes_open = eyes_open
+        self.horizon = horizon
+        self.episode = -1
+        self.scores: tuple[tuple[float, float], ...] = ()
 
     def reset(self, temperature: float = 1.0) -> ConsoleResult:
         """Begin the next episode."""
         self.episode += 1
         self.memory = self.agent.initial(1)
-        self.real, self.dream, self.closed, self.actions = (), (), (), ()
-        self.real_score = self.dream_score = 0.0
+        self.real: tuple[np.ndarray, ...] = ()
+        self.dream: tuple[np.ndarray, ...] = ()
+        self.closed: tuple[bool, ...] = ()
+        self.actions: tuple[int, ...] = ()
+        self.real_score = 0.0
+        self.dream_score = 0.0
         return self._see(self.env.reset(seed=self.seed + self.episode), temperature)
 
     def step(self, action: int | None = None, temperature: float = 1.0) -> ConsoleResult:
         """Act in the world and in the dream; None leaves the choice to the agent."""
         if self.over:
             raise BadInput(f"The episode is over after {len(self.actions)} actions; reset first.")
-        action = np.array([self.choice if action is None else action])
-        row = self.env.step(action)  # refuses an action that is none
-        self.memory = self.agent.taken(self.memory, action)
-        self.actions = (*self.actions, int(action[0]))
+        chosen = np.array([self.choice if action is None else action])
+        row = self.env.step(chosen)  # refuses an action that is none
+        self.memory = self.agent.taken(self.memory, chosen)
+        self.actions = (*self.actions, int(chosen[0]))
         return self._see(row, temperature)
 
     @torch.no_grad()
     def _see(self, row: Row, temperature: float) -> ConsoleResult:
-        agent, t = self.agent, len(self.real)
+        agent = self.agent
+        t = len(self.real)
         shut = t % (self.eyes_open + self.horizon) >= self.eyes_open
         seed = np.random.SeedSequence([self.seed, self.episode, t]).generate_state(1)[0]
-        with own_randomness(agent, int(seed)), autocast(agent.device):
+        with own_randomness(agent.device, int(seed)), autocast(agent.device):
             if shut:  # the row is not shown to the model: it expects it from its memory
                 state = agent.world.rssm.step(self.memory.state, self.memory.action, temperature)
                 choice = agent.actor(state.feature).sample()
-                self.choice, self.memory = int(choice.argmax()), Memory(state, choice)
+                self.choice = int(choice.argmax())
+                self.memory = Memory(state, choice)
             else:
                 choice, self.memory = agent.act(row.obs, row.is_first, self.memory)
                 self.choice = int(choice[0])
             drawn = agent.world.decode(self.memory.state)[0].float().cpu().numpy()
             reward = agent.world.reward(self.memory.state.feature).item() if t else 0.0
-        self.real, self.dream = (*self.real, row.obs[0]), (*self.dream, drawn)
+        self.real = (*self.real, row.obs[0])
+        self.dream = (*self.dream, drawn)
         self.closed = (*self.closed, shut)
         self.real_score += float(row.reward[0])
         self.dream_score += reward
@@ -150,17 +169,35 @@ class Session:
         if self.over:
             self.scores = (*self.scores, (self.real_score, self.dream_score))
         rules = getattr(self.env.vec, "rules", None)
-        verdict = judge(self.real, self.dream, self.closed, self.actions, rules)
+        parted, verdict, reason = judge(self.real, self.dream, self.closed, self.actions, rules)
         return ConsoleResult(
-            self.episode, t, self.real, self.dream, self.closed, self.actions,
-            self.real_score, self.dream_score, self.over, *verdict, temperature, self.scores,
-        )  # fmt: skip
+            episode=self.episode,
+            t=t,
+            real=self.real,
+            dream=self.dream,
+            closed=self.closed,
+            actions=self.actions,
+            real_score=self.real_score,
+            dream_score=self.dream_score,
+            over=self.over,
+            parted=parted,
+            verdict=verdict,
+            reason=reason,
+            temperature=temperature,
+            scores=self.scores,
+        )
 
 
 def compute(
-    agent: Dreamer, actions: Sequence[int | None] = (None,) * 7, env_id: str = CURTAIN,
-    seed: int = 0, eyes_open: int = 4, horizon: int = 15, temperature: float = 1.0, **world: Any,
-) -> ConsoleResult:  # fmt: skip
+    agent: Dreamer,
+    actions: Sequence[int | None] = (None,) * 7,
+    env_id: str = CURTAIN,
+    seed: int = 0,
+    eyes_open: int = 4,
+    horizon: int = 15,
+    temperature: float = 1.0,
+    **world: Any,
+) -> ConsoleResult:
     """Play these actions (None: the agent's choice) from the reset of this seed on.
 
     Raises:

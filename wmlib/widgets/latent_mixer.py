@@ -9,30 +9,17 @@ from PIL import Image
 from torch import Tensor
 
 from wmlib.agent import Dreamer
+from wmlib.diagnostics import STEPS, Probes, fit_probes, watch
 from wmlib.envs.curtain import START_LANES
-from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, FAINT, INK, SLATE, SOFT
 from wmlib.rssm import State
-from wmlib.trainer import own_randomness, play
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget
+from wmlib.widgets.base import LINE, TINT, Canvas, Widget
 
-__all__ = ["LatentMixer", "MixResult", "Probes", "fit_probes", "watch"]
+__all__ = ["LatentMixer", "MixResult"]
 
-STEPS = 7  # frames 0 .. 6; the terminal one shows nothing new
 REVEAL = 4  # the frame that shows the coin
 LANES = len(START_LANES)
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Linear read-outs of the start lane, one per step t, fitted on many episodes."""
-
-    from_h: tuple[Tensor, Tensor]  # weight (T, D, 4), bias (T, 4)
-    from_z: tuple[Tensor, Tensor]  # weight (T, S*K, 4), bias (T, 4)
-    accuracy_h: np.ndarray  # (T,) on episodes that were not fitted
-    accuracy_z: np.ndarray  # (T,)
-    accuracy_blank: np.ndarray  # (T,) of the read-out from h where h is zero: a constant guess
 
 
 @dataclass(frozen=True)
@@ -52,56 +39,17 @@ class MixResult:
 
 
 @torch.no_grad()
-def watch(agent: Dreamer, episodes: int, seed: int = 0) -> tuple[State, np.ndarray, np.ndarray]:
-    """Posterior states (N, T), frames (N, T, H, W, C) and start lanes (N,) of the agent's play."""
-    env = make_env("wmlib/Curtain-v0", num_envs=episodes)
-    agent.check_spaces(env.single_observation_space, env.single_action_space)
-    rows = play(agent, env, STEPS, seed)
-    batch, start = agent.tensors(rows)
-    with own_randomness(agent, seed):
-        state = agent.world.observe(batch, start).state
-    first = rows["obs"][:, 0, :2, :, 0].reshape(episodes, 2, -1, 2)  # row 0 of the board
-    return state, rows["obs"] / 255, first.mean((1, 3)).argmax(-1)
-
-
-def fit(x: Tensor, y: Tensor, rounds: int = 150) -> tuple[Tensor, Tensor]:
-    """Softmax regression per step: x (N, T, F), y (N,) classes -> weight (T, F, 4), bias (T, 4)."""
-    x = x.transpose(0, 1)  # (T, N, F)
-    weight = torch.zeros(len(x), x.shape[-1], LANES, device=x.device, requires_grad=True)
-    bias = torch.zeros(len(x), 1, LANES, device=x.device, requires_grad=True)
-    adam = torch.optim.Adam([weight, bias], lr=0.05)
-    target = y.expand(len(x), -1).flatten()
-    with torch.enable_grad():
-        for _ in range(rounds):
-            logits = torch.baddbmm(bias, x, weight).flatten(0, 1)
-            nll = torch.nn.functional.cross_entropy(logits, target) * len(x)
-            (nll + 1e-3 * weight.square().sum()).backward()
-            adam.step()
-            adam.zero_grad()
-    return weight.detach(), bias.detach().squeeze(1)
-
-
-def fit_probes(agent: Dreamer, episodes: int = 1024, seed: int = 1000) -> Probes:
-    """Fit read-outs of the start lane on half of the episodes and score them on the other half."""
-    state, _, lanes = watch(agent, episodes, seed)
-    y = torch.as_tensor(lanes - START_LANES[0], device=state.h.device)
-    half = episodes // 2
-
-    def hits(x: Tensor, probe: tuple[Tensor, Tensor]) -> np.ndarray:  # (T,)
-        guess = (torch.einsum("ntf,tfk->ntk", x[half:], probe[0]) + probe[1]).argmax(-1)
-        return (guess == y[half:, None]).float().mean(0).cpu().numpy()
-
-    h, z = state.h, state.z.flatten(-2)
-    from_h, from_z = (fit(x[:half], y[:half]) for x in (h, z))
-    blank = hits(torch.zeros_like(h), from_h)
-    return Probes(from_h, from_z, hits(h, from_h), hits(z, from_z), blank)
-
-
-@torch.no_grad()
 def compute(
-    agent: Dreamer, states: State, frames: np.ndarray, lanes: np.ndarray, probes: Probes,
-    t: int, swap_h: bool = False, swap_z: bool = False, zero_h: bool = False,
-) -> MixResult:  # fmt: skip
+    agent: Dreamer,
+    states: State,
+    frames: np.ndarray,
+    lanes: np.ndarray,
+    probes: Probes,
+    t: int,
+    swap_h: bool = False,
+    swap_z: bool = False,
+    zero_h: bool = False,
+) -> MixResult:
     """Mix the states of episodes A and B, both (2, T, ...), at step t, and read the mix out.
 
     The mix begins as A; swapping takes the part from B instead.
@@ -114,59 +62,68 @@ def compute(
     h, z = states.h[:, t], states.z[:, t]
     h = torch.zeros_like(h) if zero_h else h
     grid = agent.world.decode(State(h.repeat_interleave(2, 0), z.repeat(2, 1, 1)))
-    reads = []
-    for x, (weight, bias) in ((h[int(swap_h)], probes.from_h), (z[int(swap_z)], probes.from_z)):
-        reads.append(torch.softmax(x.flatten() @ weight[t] + bias[t], -1).cpu().numpy())
+
+    def read(x: Tensor, probe: tuple[Tensor, Tensor]) -> np.ndarray:
+        weight, bias = probe
+        return torch.softmax(x.flatten() @ weight[t] + bias[t], -1).cpu().numpy()
+
     return MixResult(
-        t, frames[:, t], grid.reshape(2, 2, *grid.shape[1:]).float().cpu().numpy(),
-        (int(swap_h), int(swap_z)), zero_h, (int(lanes[0]), int(lanes[1])), *reads,
-        float((probes.accuracy_blank if zero_h else probes.accuracy_h)[t]),
-        float(probes.accuracy_z[t]),
-    )  # fmt: skip
+        t=t,
+        frames=frames[:, t],
+        grid=grid.reshape(2, 2, *grid.shape[1:]).float().cpu().numpy(),
+        chosen=(int(swap_h), int(swap_z)),
+        h_zeroed=zero_h,
+        lanes=(int(lanes[0]), int(lanes[1])),
+        read_h=read(h[int(swap_h)], probes.from_h),
+        read_z=read(z[int(swap_z)], probes.from_z),
+        accuracy_h=float((probes.accuracy_blank if zero_h else probes.accuracy_h)[t]),
+        accuracy_z=float(probes.accuracy_z[t]),
+    )
 
 
 # ---------------------------------------------------------------- the picture
 
 
-def readout(sheet: Sheet, x: int, y: int, title: str, probs: np.ndarray, hits: float) -> None:
+def readout(canvas: Canvas, x: int, y: int, title: str, probs: np.ndarray, hits: float) -> None:
     """Four bars, one per lane, with the share of episodes this read-out gets right."""
-    sheet.text(x, y, title, bold=True)
-    sheet.text(x, y + 17, f"right in {100 * hits:.0f} % of episodes", SOFT, 12)
+    canvas.text(x, y, title, bold=True)
+    canvas.text(x, y + 17, f"right in {100 * hits:.0f} % of episodes", SOFT, 12)
     floor = y + 82
     for k, p in enumerate(probs):
         left = x + 50 * k
-        sheet.box(left, floor - 52 * p, 34, 52 * p, INK)
-        sheet.text(left + 17, floor + 14, str(START_LANES[k]), SOFT, 11, anchor="ms")
-    sheet.box(x, floor, 184, 1, LINE)
+        canvas.box(left, floor - 52 * p, 34, 52 * p, INK)
+        canvas.text(left + 17, floor + 14, str(START_LANES[k]), SOFT, 11, anchor="ms")
+    canvas.box(x, floor, 184, 1, LINE)
 
 
-def draw(r: MixResult) -> Image.Image:
+def draw(result: MixResult) -> Image.Image:
     """The two episodes, the grid of mixes, and what can be read from the chosen one."""
-    sheet, side = Sheet(720, 372), 104
-    sheet.text(24, 28, "the world", bold=True)
+    canvas = Canvas(720, 372)
+    side = 104
+    canvas.text(24, 28, "the world", bold=True)
     for k, name in enumerate("AB"):
         y = 68 + 146 * k
-        sheet.text(24, y - 8, f"episode {name}: ball from lane {r.lanes[k]}", SOFT, 12)
-        sheet.frame(27, y + 3, r.frames[k], side, SLATE)
-    sheet.text(214, 28, "decoded from", bold=True)
+        canvas.text(24, y - 8, f"episode {name}: ball from lane {result.lanes[k]}", SOFT, 12)
+        canvas.frame(27, y + 3, result.frames[k], side, SLATE)
+    canvas.text(214, 28, "decoded from", bold=True)
     for k, name in enumerate("AB"):
-        sheet.text(240 + 116 * k + side / 2, 58, f"z of {name}", SOFT, 12, anchor="ms")
-        label = "h = 0" if r.h_zeroed else f"h of {name}"
-        sheet.text(230, 71 + 146 * k + side / 2, label, SOFT, 12, anchor="rs")
+        canvas.text(240 + 116 * k + side / 2, 58, f"z of {name}", SOFT, 12, anchor="ms")
+        label = "h = 0" if result.h_zeroed else f"h of {name}"
+        canvas.text(230, 71 + 146 * k + side / 2, label, SOFT, 12, anchor="rs")
     for i in range(2):
         for j in range(2):
-            on = (i, j) == r.chosen
-            sheet.frame(240 + 116 * j, 71 + 146 * i, r.grid[i, j], side, AMBER if on else FAINT)
-    sheet.text(240, 352, "amber: the mix that is read out", SOFT, 12)
-    sheet.box(480, 1, 239, 370, TINT)
-    parts = [f"z of {'AB'[r.chosen[1]]}"]
-    parts.insert(0, "h = 0" if r.h_zeroed else f"h of {'AB'[r.chosen[0]]}")
-    sheet.text(504, 28, f"step {r.t}: {', '.join(parts)}", bold=True)
-    sheet.text(504, 48, "start lane of the ball, by a linear", SOFT, 12)
-    sheet.text(504, 64, "read-out of one part of the state", SOFT, 12)
-    readout(sheet, 504, 100, "from h", r.read_h, r.accuracy_h)
-    readout(sheet, 504, 236, "from z", r.read_z, r.accuracy_z)
-    return sheet.image
+            edge = AMBER if (i, j) == result.chosen else FAINT
+            canvas.frame(240 + 116 * j, 71 + 146 * i, result.grid[i, j], side, edge)
+    canvas.text(240, 352, "amber: the mix that is read out", SOFT, 12)
+    canvas.box(480, 1, 239, 370, TINT)
+    parts = [f"z of {'AB'[result.chosen[1]]}"]
+    parts.insert(0, "h = 0" if result.h_zeroed else f"h of {'AB'[result.chosen[0]]}")
+    canvas.text(504, 28, f"step {result.t}: {', '.join(parts)}", bold=True)
+    canvas.text(504, 48, "start lane of the ball, by a linear", SOFT, 12)
+    canvas.text(504, 64, "read-out of one part of the state", SOFT, 12)
+    readout(canvas, 504, 100, "from h", result.read_h, result.accuracy_h)
+    readout(canvas, 504, 236, "from z", result.read_z, result.accuracy_z)
+    return canvas.image
 
 
 class LatentMixer(Widget):
@@ -181,27 +138,39 @@ class LatentMixer(Widget):
         "Latent mixer: frames of two episodes, what the decoder draws from h of one and z of the "
         "other, and the hidden lane as a linear read-out finds it in h and in z."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, agent: Dreamer, seed: int = 0, t: int = 4, swap_h: bool = False,
-        swap_z: bool = True, zero_h: bool = False, probes: Probes | None = None,
+        self,
+        agent: Dreamer,
+        seed: int = 0,
+        t: int = 4,
+        swap_h: bool = False,
+        swap_z: bool = True,
+        zero_h: bool = False,
+        probes: Probes | None = None,
         episodes: int = 1024,
-    ) -> None:  # fmt: skip
-        self.agent, self.seed, self.episodes, self.pair = agent, seed, episodes, None
+    ) -> None:
+        self.agent = agent
+        self.seed = seed
+        self.episodes = episodes
+        self.pair: list[int] | None = None
         self.observe(probes)
         self.t = ipywidgets.IntSlider(
-            t, min=0, max=STEPS - 1, description="step t",
-            style={"description_width": "50px"}, layout={"width": "280px"},
-        )  # fmt: skip
-        look = {"layout": {"width": "100px"}}
-        self.swap_h = ipywidgets.ToggleButton(swap_h, description="swap h", **look)
-        self.swap_z = ipywidgets.ToggleButton(swap_z, description="swap z", **look)
-        self.zero_h = ipywidgets.ToggleButton(zero_h, description="zero h", **look)
-        controls = self.swap_h, self.swap_z, self.zero_h, self.t
-        self.assemble([list(controls)], self.evaluate())
-        for control in controls:
-            self.on(control, lambda _: self.evaluate())
+            t,
+            min=0,
+            max=STEPS - 1,
+            description="step t",
+            style={"description_width": "50px"},
+            layout={"width": "280px"},
+        )
+        style = {"layout": {"width": "100px"}}
+        self.swap_h = ipywidgets.ToggleButton(swap_h, description="swap h", **style)
+        self.swap_z = ipywidgets.ToggleButton(swap_z, description="swap z", **style)
+        self.zero_h = ipywidgets.ToggleButton(zero_h, description="zero h", **style)
+        controls = [self.swap_h, self.swap_z, self.zero_h, self.t]
+        self.assemble([controls], self.evaluate(), refreshed_by=controls)
 
     def observe(self, probes: Probes | None = None) -> None:
         """Look at the two episodes with the agent as it is, and fit the read-outs."""
@@ -209,19 +178,27 @@ class LatentMixer(Widget):
         state, frames, lanes = watch(self.agent, 32, self.seed)
         self.pair = self.pair or pick(self.agent, state, frames, lanes)
         self.states = State(*(part[self.pair] for part in state))
-        self.frames, self.lanes = frames[self.pair], lanes[self.pair]
+        self.frames = frames[self.pair]
+        self.lanes = lanes[self.pair]
 
     def refresh(self) -> None:
         """The agent has learnt something: the same mix once more."""
         self.observe()
-        self.show(self.evaluate())
+        super().refresh()
 
     def evaluate(self) -> MixResult:
         """The result of the current controls."""
         return compute(
-            self.agent, self.states, self.frames, self.lanes, self.probes, self.t.value,
-            self.swap_h.value, self.swap_z.value, self.zero_h.value,
-        )  # fmt: skip
+            self.agent,
+            self.states,
+            self.frames,
+            self.lanes,
+            self.probes,
+            t=self.t.value,
+            swap_h=self.swap_h.value,
+            swap_z=self.swap_z.value,
+            zero_h=self.zero_h.value,
+        )
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """What a model without chance still draws when its memory is wiped at a chosen step."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import ipywidgets
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from wmlib.distributions import bernoulli_nats
 from wmlib.errors import BadInput
 from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.widgets.base import ALERT, LINE, TINT, Sheet, Widget
+from wmlib.widgets.base import ALERT, LINE, TINT, Canvas, Widget
 
 __all__ = ["MemoryProbe", "ProbeResult"]
 
@@ -24,12 +24,15 @@ class SequenceModel(Protocol):
 
     def initial(self, count: int) -> Tensor:
         """Empty memories (count, D)."""
+        ...
 
     def step(self, h: Tensor, frame: Tensor, action: Tensor) -> Tensor:
         """Take in frames (N, H*W*C) in [0, 1] and one-hot actions (N, A); next h (N, D)."""
+        ...
 
     def draw(self, h: Tensor) -> Tensor:
         """Pixel logits (N, H*W*C) of the frames that h expects."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,47 +97,60 @@ def compute(
     real = np.asarray(frames[episode]) / 255
     drawn, nats = follow(model, real, actions[episode], wiped, choices)
     kept = nats if wiped is None else follow(model, real, actions[episode], None, choices)[1]
-    price = float((nats - kept).sum())
-    return ProbeResult(episode, wiped, real, drawn, nats, kept, float(nats.sum()), price)
+    return ProbeResult(
+        episode=episode,
+        wiped=wiped,
+        frames=real,
+        drawn=drawn,
+        nats=nats,
+        kept=kept,
+        total=float(nats.sum()),
+        price=float((nats - kept).sum()),
+    )
 
 
-def draw(r: ProbeResult) -> Image.Image:
+def draw(result: ProbeResult) -> Image.Image:
     """Real frames above the drawings, and under each its nats; a line where h was wiped."""
-    steps, left = len(r.frames), 96
+    steps = len(result.frames)
+    left = 96
     pitch = (720 - left - 16) / steps
     side = int(min(72, pitch - 8))
-    sheet, floor, tall = Sheet(720, 398), 322, 92
-    rows = (("what happened", r.frames, 36, SLATE), ("drawn from h", r.drawn, 122, AMBER))
+    canvas = Canvas(720, 398)
+    floor, tall = 322, 92
+    rows = (("what happened", result.frames, 36, SLATE), ("drawn from h", result.drawn, 122, AMBER))
     for t in range(steps):
         x = round(left + t * pitch)
-        sheet.text(x + side / 2, 22, f"t = {t}", SOFT, 11, anchor="ms")
+        canvas.text(x + side / 2, 22, f"t = {t}", SOFT, 11, anchor="ms")
         for _, row, y, color in rows:
-            sheet.frame(x, y, row[t], side, color, 2)
-        high = tall * min(1, r.nats[t] / CROP)
-        sheet.box(x + 8, floor - high, side - 16, high, AMBER)
-        over = "↑ " if r.nats[t] > CROP else ""
-        top = floor - max(high, tall * min(1, r.kept[t] / CROP))
-        sheet.text(x + side / 2, top - 6, f"{over}{r.nats[t]:.2f}", size=11, anchor="ms")
-        sheet.box(x + 2, floor - tall * min(1, r.kept[t] / CROP) - 1, side - 4, 3, INK)
+            canvas.frame(x, y, row[t], side, color, 2)
+        high = tall * min(1, result.nats[t] / CROP)
+        canvas.box(x + 8, floor - high, side - 16, high, AMBER)
+        over = "↑ " if result.nats[t] > CROP else ""
+        top = floor - max(high, tall * min(1, result.kept[t] / CROP))
+        canvas.text(x + side / 2, top - 6, f"{over}{result.nats[t]:.2f}", size=11, anchor="ms")
+        canvas.box(x + 2, floor - tall * min(1, result.kept[t] / CROP) - 1, side - 4, 3, INK)
     for words, _, y, _ in rows:
         first, _, second = words.partition(" ")
-        sheet.text(12, y + side / 2 - 2, first, bold=True, size=12)
-        sheet.text(12, y + side / 2 + 14, second, bold=True, size=12)
-    sheet.text(12, floor - 20, "nats", bold=True, size=12)
-    sheet.box(left, floor, 720 - left - 16, 1, LINE)
-    if r.wiped is not None:
-        x = left + (r.wiped + 1) * pitch - (pitch - side) / 2
-        sheet.box(x - 1, 28, 2, floor - 28, ALERT)
+        canvas.text(12, y + side / 2 - 2, first, bold=True, size=12)
+        canvas.text(12, y + side / 2 + 14, second, bold=True, size=12)
+    canvas.text(12, floor - 20, "nats", bold=True, size=12)
+    canvas.box(left, floor, 720 - left - 16, 1, LINE)
+    if result.wiped is not None:
+        x = left + (result.wiped + 1) * pitch - (pitch - side) / 2
+        canvas.box(x - 1, 28, 2, floor - 28, ALERT)
 
-    sheet.box(1, 338, 718, 59, TINT)
-    state = "h is kept" if r.wiped is None else f"h wiped before it takes in frame {r.wiped}"
-    sheet.text(16, 362, state, ALERT if r.wiped is not None else INK, bold=True)
-    sheet.text(16, 384, "black line: nats with h kept", SOFT, 12)
-    sheet.text(400, 362, "all frames", SOFT, 12)
-    sheet.text(400, 386, f"{r.total:.2f} nats", size=17, bold=True)
-    sheet.text(560, 362, "price of forgetting", SOFT, 12)
-    sheet.text(560, 386, f"{r.price:.2f} nats", size=17, bold=True)
-    return sheet.image
+    canvas.box(1, 338, 718, 59, TINT)
+    if result.wiped is None:
+        canvas.text(16, 362, "h is kept", bold=True)
+    else:
+        words = f"h wiped before it takes in frame {result.wiped}"
+        canvas.text(16, 362, words, ALERT, bold=True)
+    canvas.text(16, 384, "black line: nats with h kept", SOFT, 12)
+    canvas.text(400, 362, "all frames", SOFT, 12)
+    canvas.text(400, 386, f"{result.total:.2f} nats", size=17, bold=True)
+    canvas.text(560, 362, "price of forgetting", SOFT, 12)
+    canvas.text(560, 386, f"{result.price:.2f} nats", size=17, bold=True)
+    return canvas.image
 
 
 class MemoryProbe(Widget):
@@ -149,36 +165,45 @@ class MemoryProbe(Widget):
         "Memory probe: the frames of an episode above what the model draws from its memory, the "
         "nats of each, and what wiping the memory at a chosen step costs."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, model: SequenceModel, frames: np.ndarray, actions: np.ndarray, episode: int = 0,
-        wiped: int | None = None, choices: int = 3,
-    ) -> None:  # fmt: skip
-        self.model, self.choices = model, choices
-        self.frames, self.actions = np.asarray(frames), np.asarray(actions)
-        first = self.evaluate(episode, wiped)
-        look = {"style": {"description_width": "56px"}, "layout": {"width": "240px"}}
+        self,
+        model: SequenceModel,
+        frames: np.ndarray,
+        actions: np.ndarray,
+        episode: int = 0,
+        wiped: int | None = None,
+        choices: int = 3,
+    ) -> None:
+        self.model = model
+        self.choices = choices
+        self.frames = np.asarray(frames)
+        self.actions = np.asarray(actions)
+        first = compute(model, self.frames, self.actions, episode, wiped, choices)
+        style = {"style": {"description_width": "56px"}, "layout": {"width": "240px"}}
         self.mode = ipywidgets.ToggleButtons(
-            options=["keep h", "wipe h"], value="keep h" if wiped is None else "wipe h",
+            options=["keep h", "wipe h"],
+            value="keep h" if wiped is None else "wipe h",
             style={"button_width": "72px"},
-        )  # fmt: skip
+        )
         last = self.frames.shape[1] - 2
         at = min(3, last) if wiped is None else wiped
-        self.step = ipywidgets.IntSlider(at, min=0, max=last, description="at step", **look)
+        self.step = ipywidgets.IntSlider(at, min=0, max=last, description="at step", **style)
         self.ball = ipywidgets.IntSlider(
-            episode, min=0, max=len(self.frames) - 1, description="episode", **look
+            episode, min=0, max=len(self.frames) - 1, description="episode", **style
         )
         shown = [self.mode, self.step] + [self.ball] * (len(self.frames) > 1)
-        self.assemble([shown], first)
-        for control in (self.mode, self.step, self.ball):
-            self.on(control, self.changed)
+        self.assemble([shown], first, refreshed_by=(self.mode, self.step, self.ball))
 
-    def changed(self, _: Any) -> ProbeResult:
+    def evaluate(self) -> ProbeResult:
         """The result of the current controls."""
-        wiped = self.step.value if self.mode.value == "wipe h" else None
-        return self.evaluate(self.ball.value, wiped)
-
-    def evaluate(self, episode: int, wiped: int | None) -> ProbeResult:
-        """The result for this episode and step."""
-        return compute(self.model, self.frames, self.actions, episode, wiped, self.choices)
+        return compute(
+            self.model,
+            self.frames,
+            self.actions,
+            episode=self.ball.value,
+            wiped=self.step.value if self.mode.value == "wipe h" else None,
+            choices=self.choices,
+        )

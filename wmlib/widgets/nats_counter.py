@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from wmlib.agent import Dreamer
+from wmlib.distributions import kl_divergence
 from wmlib.errors import BadInput
 from wmlib.figures import FAINT, INK, SLATE, SOFT
 from wmlib.figures.base import BLUE, GREEN  # NLL and KL
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget
+from wmlib.widgets.base import LINE, TINT, Canvas, Widget
 
 __all__ = ["NatsCounter", "NatsEntry", "NatsResult", "model_entry"]
 
@@ -78,10 +79,22 @@ def compute(entries: Mapping[Setting, NatsEntry], setting: Setting, t: int = 0) 
     tallest = max(float(np.max(np.add(e.nll, e.kl))) for e in entries.values())
     exact = max(float(np.max(e.entropy)) for e in entries.values())
     total = float((nll + kl).sum())
+    latents, classes, beta = setting
     return NatsResult(
-        *setting, t, frames[t], drawn[t], abs(frames[t] - drawn[t]), nll, kl, entropy, total,
-        total - float(entropy.sum()), min(max(tallest, exact), max(CROP * exact, 1.0)),
-    )  # fmt: skip
+        latents=latents,
+        classes=classes,
+        beta=beta,
+        t=t,
+        frame=frames[t],
+        reconstruction=drawn[t],
+        error=abs(frames[t] - drawn[t]),
+        nll=nll,
+        kl=kl,
+        entropy=entropy,
+        total=total,
+        gap=total - float(entropy.sum()),
+        top=min(max(tallest, exact), max(CROP * exact, 1.0)),
+    )
 
 
 def unit(frames: np.ndarray) -> np.ndarray:
@@ -110,64 +123,68 @@ def model_entry(agent: Dreamer, rows: dict[str, np.ndarray], entropy: np.ndarray
     seen = agent.world.observe(batch, start)
     drawn = agent.world.decoder(seen.state.h, seen.state.z.flatten(-2))
     nll = agent.world.decoder.loss(drawn, batch["obs"])  # (N, T)
-    q, p = seen.posterior, seen.prior
-    kl = (q * (q.log() - p.log())).sum((-2, -1))  # (N, T), unclipped and unweighted
+    kl = kl_divergence(seen.posterior, seen.prior)  # (N, T), unclipped and unweighted
     example = agent.world.decoder.mean(drawn)[0]  # (T, H, W, C)
-    return NatsEntry(
-        rows["obs"][0],
-        *(v.float().cpu().numpy() for v in (example, nll.mean(0), kl.mean(0))),
-        entropy,
-    )
+    example, nll, kl = (v.float().cpu().numpy() for v in (example, nll.mean(0), kl.mean(0)))
+    return NatsEntry(rows["obs"][0], example, nll, kl, entropy)
 
 
-def draw(r: NatsResult) -> Image.Image:
+def draw(result: NatsResult) -> Image.Image:
     """Frame, reconstruction and error above the bars; the numbers beside them."""
-    sheet, side = Sheet(720, 398), 128
+    canvas = Canvas(720, 398)
+    side = 128
     left, right, top, floor, tall = 24, 488, 44, 356, 116
-    parts = ("frame", r.frame), ("reconstruction", r.reconstruction), ("error", r.error)
+    parts = (
+        ("frame", result.frame),
+        ("reconstruction", result.reconstruction),
+        ("error", result.error),
+    )
     for k, (title, frame) in enumerate(parts):
-        sheet.text(left + 146 * k, 30, title, bold=True)
-        sheet.frame(left + 146 * k, top, frame, side, FAINT if title == "error" else SLATE)
+        canvas.text(left + 146 * k, 30, title, bold=True)
+        canvas.frame(left + 146 * k, top, frame, side, FAINT if title == "error" else SLATE)
 
-    steps, span = len(r.nll), 420
+    steps = len(result.nll)
+    span = 420
     pitch = span / steps
     wide = min(96, pitch - 10)
-    sheet.text(left, 206, "nats per step" if steps > 1 else "nats", bold=True)
-    for k, (nll, kl, exact) in enumerate(zip(r.nll, r.kl, r.entropy, strict=True)):
-        x, middle = left + (k + 0.5) * pitch - wide / 2, left + (k + 0.5) * pitch
-        low, high, line = (tall * min(1, v / r.top) for v in (nll, nll + kl, exact))
-        sheet.box(x, floor - low, wide, low, BLUE)
-        sheet.box(x, floor - high, wide, high - low, GREEN)
-        over = "↑ " if nll + kl > r.top else ""
-        sheet.text(middle, floor - high - 6, f"{over}{nll + kl:.2f}", size=11, anchor="ms")
+    canvas.text(left, 206, "nats per step" if steps > 1 else "nats", bold=True)
+    for k, (nll, kl, exact) in enumerate(zip(result.nll, result.kl, result.entropy, strict=True)):
+        middle = left + (k + 0.5) * pitch
+        x = middle - wide / 2
+        low, high, line = (tall * min(1, v / result.top) for v in (nll, nll + kl, exact))
+        canvas.box(x, floor - low, wide, low, BLUE)
+        canvas.box(x, floor - high, wide, high - low, GREEN)
+        over = "↑ " if nll + kl > result.top else ""
+        canvas.text(middle, floor - high - 6, f"{over}{nll + kl:.2f}", size=11, anchor="ms")
         reach = wide + 4 if steps > 1 else span  # one frame: a line across
-        sheet.box(middle - reach / 2, floor - line - 1, reach, 3, INK)
+        canvas.box(middle - reach / 2, floor - line - 1, reach, 3, INK)
         if steps > 1:
-            now = k == r.t
-            sheet.text(middle, floor + 16, str(k), INK if now else SOFT, 11, now, "ms")
+            now = k == result.t
+            canvas.text(middle, floor + 16, str(k), INK if now else SOFT, 11, bold=now, anchor="ms")
     if steps > 1:
-        sheet.text(left + span / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
-    sheet.box(left, floor, span, 1, LINE)
+        canvas.text(left + span / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
+    canvas.box(left, floor, span, 1, LINE)
 
-    sheet.box(464, 1, 255, 396, TINT)
-    sheet.text(right, 30, words(r.latents, r.classes, r.beta), bold=True)
-    sheet.text(right, 50, f"step {r.t} of 0 to {steps - 1}" if steps > 1 else "one frame", SOFT)
+    canvas.box(464, 1, 255, 396, TINT)
+    canvas.text(right, 30, words(result.latents, result.classes, result.beta), bold=True)
+    step = f"step {result.t} of 0 to {steps - 1}" if steps > 1 else "one frame"
+    canvas.text(right, 50, step, SOFT)
     numbers = (
-        ("NLL: what the picture misses", r.nll[r.t], BLUE),
-        ("KL: what z had to tell", r.kl[r.t], GREEN),
-        ("exact entropy of the world", r.entropy[r.t], INK),
+        ("NLL: what the picture misses", result.nll[result.t], BLUE),
+        ("KL: what z had to tell", result.kl[result.t], GREEN),
+        ("exact entropy of the world", result.entropy[result.t], INK),
     )
     for k, (label, number, color) in enumerate(numbers):
         y = 86 + 58 * k
-        sheet.box(right, *((y - 6, 10, 3) if color == INK else (y - 10, 10, 10)), color)
-        sheet.text(right + 18, y, label, SOFT)
-        sheet.text(right, y + 24, f"{number:.2f} nats", size=18, bold=True)
-    sheet.text(right, 268, "NLL + KL" + " of all steps" * (steps > 1), SOFT)
-    sheet.text(right, 292, f"{r.total:.2f} nats", size=18, bold=True)
-    side_of = "above" if r.gap >= 0 else "below"
-    sheet.text(right, 326, f"{abs(r.gap):.2f} nats {side_of} the entropy", bold=True)
-    sheet.text(right, 346, "(at least 0, up to sampling)", SOFT)
-    return sheet.image
+        canvas.box(right, *((y - 6, 10, 3) if color == INK else (y - 10, 10, 10)), color)
+        canvas.text(right + 18, y, label, SOFT)
+        canvas.text(right, y + 24, f"{number:.2f} nats", size=18, bold=True)
+    canvas.text(right, 268, "NLL + KL" + " of all steps" * (steps > 1), SOFT)
+    canvas.text(right, 292, f"{result.total:.2f} nats", size=18, bold=True)
+    side_of = "above" if result.gap >= 0 else "below"
+    canvas.text(right, 326, f"{abs(result.gap):.2f} nats {side_of} the entropy", bold=True)
+    canvas.text(right, 346, "(at least 0, up to sampling)", SOFT)
+    return canvas.image
 
 
 class NatsCounter(Widget):
@@ -182,33 +199,38 @@ class NatsCounter(Widget):
         "Nats counter: a frame, its reconstruction and the error; NLL and KL as stacked bars "
         "against the exact entropy of the world."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, entries: Mapping[Setting, NatsEntry] | Callable[..., NatsEntry],
-        latents: Iterable[int] = (), classes: Iterable[int] = (), betas: Iterable[float] = (),
-        start: Setting | None = None, t: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        entries: Mapping[Setting, NatsEntry] | Callable[..., NatsEntry],
+        latents: Iterable[int] = (),
+        classes: Iterable[int] = (),
+        betas: Iterable[float] = (),
+        start: Setting | None = None,
+        t: int = 0,
+    ) -> None:
         self.make = entries if callable(entries) else None
-        self.entries = {} if self.make else dict(entries)
+        self.entries: dict[Any, NatsEntry] = {} if callable(entries) else dict(entries)
         given = [sorted(set(axis)) for axis in (latents, classes, betas)]
         known = [sorted(set(axis)) for axis in zip(*self.entries, strict=True)] or [[], [], []]
         choices = [mine or theirs for mine, theirs in zip(given, known, strict=True)]
         if not all(choices):
             raise BadInput("Give entries, or a function with latents, classes and betas.")
-        start = start or min(self.entries, default=tuple(axis[0] for axis in choices))
-        look = {"style": {"description_width": "24px"}, "layout": {"width": "220px"}}
+        smallest: Any = min(self.entries, default=tuple(axis[0] for axis in choices))
+        start = start or smallest
+        style = {"style": {"description_width": "24px"}, "layout": {"width": "220px"}}
         self.knobs = [
-            ipywidgets.SelectionSlider(options=axis, value=value, description=name, **look)
-            for axis, value, name in zip(choices, start, "LKβ", strict=True)
+            ipywidgets.SelectionSlider(options=axis, value=value, description=name, **style)
+            for axis, value, name in zip(choices, start or smallest, "LKβ", strict=True)
         ]
-        self.step = ipywidgets.IntSlider(t, min=0, max=max(t, 0), description="t", **look)
+        self.step = ipywidgets.IntSlider(t, min=0, max=max(t, 0), description="t", **style)
         first = self.evaluate()
         self.step.max = len(first.nll) - 1
         shown = [knob for knob in self.knobs if len(knob.options) > 1]
-        self.assemble([shown, [self.step] if self.step.max else []], first)
-        for control in (*self.knobs, self.step):
-            self.on(control, lambda _: self.evaluate())
+        rows = [shown, [self.step] if self.step.max else []]
+        self.assemble(rows, first, refreshed_by=[*self.knobs, self.step])
 
     def evaluate(self) -> NatsResult:
         """The result of the current controls; a setting not seen yet is made first."""

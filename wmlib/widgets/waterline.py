@@ -9,7 +9,7 @@ from PIL import Image
 from wmlib.errors import BadInput
 from wmlib.figures import FAINT, INK, SLATE, SOFT
 from wmlib.figures.base import BLUE
-from wmlib.widgets.base import LINE, TINT, Sheet, Widget
+from wmlib.widgets.base import LINE, TINT, Canvas, Widget
 
 __all__ = ["Waterline", "WaterResult"]
 
@@ -45,43 +45,58 @@ def compute(
         raise BadInput(f"KL must be (N, T) and the entropy (T,), not {kl.shape}, {entropy.shape}.")
     if min(beta_dyn, beta_rep, free) < 0:
         raise BadInput("The weights and the free nats must not be negative.")
-    dyn, weight = np.maximum(kl, free).mean(0), beta_dyn + beta_rep
+    dyn = np.maximum(kl, free).mean(0)
+    weight = beta_dyn + beta_rep
+    mean = kl.mean(0)
     return WaterResult(
-        beta_dyn, beta_rep, free, kl.mean(0), entropy, (kl > free).mean(0), dyn,
-        float(weight * dyn.mean()), float(weight * free), max(1.0, float(kl.mean(0).max()), free),
-    )  # fmt: skip
+        beta_dyn=beta_dyn,
+        beta_rep=beta_rep,
+        free=free,
+        kl=mean,
+        entropy=entropy,
+        awake=(kl > free).mean(0),
+        dyn=dyn,
+        loss=float(weight * dyn.mean()),
+        floor=float(weight * free),
+        top=max(1.0, float(mean.max()), free),
+    )
 
 
-def draw(r: WaterResult) -> Image.Image:
+def draw(result: WaterResult) -> Image.Image:
     """Bars of KL with the water line, the numbers beside them."""
-    sheet, left, floor, tall, pitch = Sheet(720, 340), 52, 236, 190, 48
-    scale = tall / r.top
-    sheet.text(left - 30, 26, "KL per frame, nats", bold=True)
-    for step in range(int(r.top) + 1):
-        sheet.box(left, floor - step * scale, 8 * pitch, 1, LINE)
-        sheet.text(left - 8, floor - step * scale + 4, str(step), SOFT, 12, anchor="rs")
-    for t, (height, exact, share) in enumerate(zip(r.kl, r.entropy, r.awake, strict=True)):
-        x, wet = left + t * pitch + 10, min(height, r.free)
-        sheet.box(x, floor - height * scale, 28, (height - wet) * scale, SLATE)
-        sheet.box(x, floor - wet * scale, 28, wet * scale, FAINT)
-        sheet.box(x - 5, floor - exact * scale - 1, 38, 3, INK)
-        sheet.text(x + 14, floor + 18, str(t), SOFT, anchor="ms")
-        sheet.text(x + 14, floor + 42, f"{100 * share:.0f} %", size=12, anchor="ms")
-    if r.free:
-        sheet.box(left, floor - r.free * scale - 1, 8 * pitch, 2, BLUE)
-    sheet.text(left, floor + 64, "% of episodes in which this frame still pulls", SOFT, 12)
-    sheet.text(left, floor + 86, "black: exact entropy.  grey: under water.", SOFT, 12)
-    sheet.box(468, 1, 251, 338, TINT)
+    canvas = Canvas(720, 340)
+    left, floor, tall = 52, 236, 190
+    pitch = 48
+    scale = tall / result.top
+    canvas.text(left - 30, 26, "KL per frame, nats", bold=True)
+    for step in range(int(result.top) + 1):
+        canvas.box(left, floor - step * scale, 8 * pitch, 1, LINE)
+        canvas.text(left - 8, floor - step * scale + 4, str(step), SOFT, 12, anchor="rs")
+    frames = zip(result.kl, result.entropy, result.awake, strict=True)
+    for t, (height, exact, share) in enumerate(frames):
+        x = left + t * pitch + 10
+        wet = min(height, result.free)
+        canvas.box(x, floor - height * scale, 28, (height - wet) * scale, SLATE)
+        canvas.box(x, floor - wet * scale, 28, wet * scale, FAINT)
+        canvas.box(x - 5, floor - exact * scale - 1, 38, 3, INK)
+        canvas.text(x + 14, floor + 18, str(t), SOFT, anchor="ms")
+        canvas.text(x + 14, floor + 42, f"{100 * share:.0f} %", size=12, anchor="ms")
+    if result.free:
+        canvas.box(left, floor - result.free * scale - 1, 8 * pitch, 2, BLUE)
+    canvas.text(left, floor + 64, "% of episodes in which this frame still pulls", SOFT, 12)
+    canvas.text(left, floor + 86, "black: exact entropy.  grey: under water.", SOFT, 12)
+    canvas.box(468, 1, 251, 338, TINT)
+    coin = f"{100 * result.awake[4]:.0f} %" if len(result.awake) > 4 else "none"
     facts = (
-        ("dyn loss in the log, per frame", f"{r.dyn.mean():.2f} nats"),
-        ("KL itself, per frame", f"{r.kl.mean():.2f} nats"),
-        ("weighted sum of dyn and rep", f"{r.loss:.2f}"),
-        ("which can never go below", f"{r.floor:.2f}"),
-        ("pull at the coin, frame 4", f"{100 * r.awake[4]:.0f} %" if len(r.awake) > 4 else "none"),
+        ("dyn loss in the log, per frame", f"{result.dyn.mean():.2f} nats"),
+        ("KL itself, per frame", f"{result.kl.mean():.2f} nats"),
+        ("weighted sum of dyn and rep", f"{result.loss:.2f}"),
+        ("which can never go below", f"{result.floor:.2f}"),
+        ("pull at the coin, frame 4", coin),
     )
     for k, (label, value) in enumerate(facts):
-        sheet.fact(492, 36 + 62 * k, label, value)
-    return sheet.image
+        canvas.fact(492, 36 + 62 * k, label, value)
+    return canvas.image
 
 
 class Waterline(Widget):
@@ -95,23 +110,31 @@ class Waterline(Widget):
         "Waterline: bars of KL per frame with the exact entropy, and the free bits as a line under "
         "which nothing pulls."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, kl: np.ndarray, entropy: np.ndarray, beta_dyn: float = 1.0, beta_rep: float = 0.1,
+        self,
+        kl: np.ndarray,
+        entropy: np.ndarray,
+        beta_dyn: float = 1.0,
+        beta_rep: float = 0.1,
         free: float = 1.0,
-    ) -> None:  # fmt: skip
-        self.kl, self.entropy = kl, entropy
-        look = {"style": {"description_width": "70px"}, "layout": {"width": "300px"}}
+    ) -> None:
+        self.kl = kl
+        self.entropy = entropy
+        style = {"style": {"description_width": "70px"}, "layout": {"width": "300px"}}
         self.beta_dyn, self.beta_rep, self.free = (
-            ipywidgets.FloatSlider(value, min=0, max=top, step=0.1, description=name, **look)
+            ipywidgets.FloatSlider(value, min=0, max=top, step=0.1, description=name, **style)
             for value, top, name in (
-                (beta_dyn, 2, "β dyn"), (beta_rep, 2, "β rep"), (free, 3, "free nats")
+                (beta_dyn, 2, "β dyn"),
+                (beta_rep, 2, "β rep"),
+                (free, 3, "free nats"),
             )
-        )  # fmt: skip
-        self.assemble([[self.free], [self.beta_dyn, self.beta_rep]], self.evaluate())
-        for control in (self.free, self.beta_dyn, self.beta_rep):
-            self.on(control, lambda _: self.evaluate())
+        )
+        controls = (self.free, self.beta_dyn, self.beta_rep)
+        rows = [[self.free], [self.beta_dyn, self.beta_rep]]
+        self.assemble(rows, self.evaluate(), refreshed_by=controls)
 
     def evaluate(self) -> WaterResult:
         """The result of the current controls."""

@@ -14,7 +14,7 @@ from wmlib.envs.oracle import belief, entropy_per_step, optimal_action, value
 from wmlib.errors import BadInput
 from wmlib.figures import FAINT, INK, SLATE, SOFT, picture
 from wmlib.figures.base import SCALE
-from wmlib.widgets.base import BUTTONS, LINE, TINT, Sheet, Widget, button, signed
+from wmlib.widgets.base import BUTTONS, LINE, TINT, Canvas, Widget, button, signed
 
 __all__ = ["PlayerResult", "WorldPlayer"]
 
@@ -55,7 +55,7 @@ def compute(
     Raises:
         BadInput: more actions than the episode has, or a world that cannot be.
     """
-    env = gymnasium.make(
+    env: Any = gymnasium.make(
         "wmlib/Curtain-v0", render_mode="rgb_array", disable_env_checker=True, p=p, **world
     ).unwrapped
     rules: Rules = env.rules
@@ -64,11 +64,15 @@ def compute(
     if len(actions) > rules.last:
         raise BadInput(f"An episode has {rules.last} actions, not {len(actions)}.")
     frame, info = env.reset(seed=seed)
-    frames, rewards, over = [frame], [0.0], False
+    frames = [frame]
+    rewards = [0.0]
+    over = False
     for action in actions:
         frame, reward, over, _, info = env.step(action)
-        frames.append(frame), rewards.append(reward)
-    t, paddle = info["t"], int(env.state.paddle[0])
+        frames.append(frame)
+        rewards.append(float(reward))
+    t = info["t"]
+    paddle = int(env.state.paddle[0])
     known = info["offset"] if t >= rules.reveal else None
     situation = (t, info["lane"], known, paddle)
     nats = entropy_per_step(rules)
@@ -92,50 +96,51 @@ def compute(
     )
 
 
-def draw(r: PlayerResult) -> Image.Image:
+def draw(result: PlayerResult) -> Image.Image:
     """Two boards, the belief under its lanes, the entropy of every step, and the numbers."""
-    sheet, side = Sheet(720, 398), 192
+    canvas = Canvas(720, 398)
+    side = 192
     left, middle, right, top, floor = 24, 252, 488, 44, 356
-    sheet.text(left, 30, "the world" + ", curtain lifted" * r.peek, bold=True)
-    sheet.box(left - 3, top - 3, side + 6, side + 6, SLATE)
-    sheet.paste(left, top, picture(r.painted, SCALE * side))
-    sheet.text(middle, 30, "what an agent sees", bold=True)
-    sheet.frame(middle, top, r.seen, side, SLATE)
+    canvas.text(left, 30, "the world" + ", curtain lifted" * result.peek, bold=True)
+    canvas.box(left - 3, top - 3, side + 6, side + 6, SLATE)
+    canvas.paste(left, top, picture(result.painted, SCALE * side))
+    canvas.text(middle, 30, "what an agent sees", bold=True)
+    canvas.frame(middle, top, result.seen, side, SLATE)
 
-    sheet.text(left, 266, "belief: where it lands", bold=True)
-    sheet.text(middle, 266, "entropy per step, nats", bold=True)
+    canvas.text(left, 266, "belief: where it lands", bold=True)
+    canvas.text(middle, 266, "entropy per step, nats", bold=True)
     lane = side // LANES
-    lanes = [SLATE if share > 0.005 else FAINT for share in r.belief]
-    steps = [SLATE if t == r.t else FAINT for t in range(8)]
-    for x, heights, colors in ((left, r.belief, lanes), (middle, r.entropy, steps)):
+    lanes = [SLATE if share > 0.005 else FAINT for share in result.belief]
+    steps = [SLATE if t == result.t else FAINT for t in range(8)]
+    for x, heights, colors in ((left, result.belief, lanes), (middle, result.entropy, steps)):
         share = heights / max(1.0, heights.max())
         for k in range(LANES):
             tall = 60 * share[k]
-            sheet.box(x + k * lane + 3, floor - tall, lane - 6, tall, colors[k])
+            canvas.box(x + k * lane + 3, floor - tall, lane - 6, tall, colors[k])
             now = colors[k] == SLATE
             color = INK if now else SOFT
             if heights[k] > 0.005:
                 label = f"{heights[k]:.2f}".removeprefix("0")
-                sheet.text(x + (k + 0.5) * lane, floor - tall - 4, label, color, 11, anchor="ms")
-            sheet.text(x + (k + 0.5) * lane, floor + 16, str(k), color, 11, now, "ms")
-        sheet.box(x, floor, side, 1, LINE)
-    sheet.text(left + side / 2, floor + 32, "lane", SOFT, 11, anchor="ms")
-    sheet.text(middle + side / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
+                canvas.text(x + (k + 0.5) * lane, floor - tall - 4, label, color, 11, anchor="ms")
+            canvas.text(x + (k + 0.5) * lane, floor + 16, str(k), color, 11, bold=now, anchor="ms")
+        canvas.box(x, floor, side, 1, LINE)
+    canvas.text(left + side / 2, floor + 32, "lane", SOFT, 11, anchor="ms")
+    canvas.text(middle + side / 2, floor + 32, "step t", SOFT, 11, anchor="ms")
 
-    sheet.box(464, 1, 255, 396, TINT)
-    sheet.text(right, 30, f"t = {r.t} of 7", bold=True)
-    sheet.fact(right, 64, "entropy of this step", f"{r.nats:.2f} nats")
-    sheet.fact(right, 122, "value from here on", signed(r.value))
-    best = "none" if r.best_action is None else BUTTONS[r.best_action]
-    sheet.fact(right, 180, "best move", best if r.hint else "?")
-    sheet.fact(right, 238, "score of this ball", signed(r.score))
-    past = r.earlier if r.caught is None else (*r.earlier, r.caught)
-    sheet.text(right, 298, f"caught {sum(past)} of {len(past)}", SOFT)
-    sheet.text(right, 318, f"coin: left with p = {r.p:.2f}", SOFT)
-    if r.over:
-        sheet.text(right, 356, "Caught." if r.caught else "Missed.", bold=True)
-        sheet.text(right, 376, "“next ball” drops another.", SOFT)
-    return sheet.image
+    canvas.box(464, 1, 255, 396, TINT)
+    canvas.text(right, 30, f"t = {result.t} of 7", bold=True)
+    canvas.fact(right, 64, "entropy of this step", f"{result.nats:.2f} nats")
+    canvas.fact(right, 122, "value from here on", signed(result.value))
+    best = "none" if result.best_action is None else BUTTONS[result.best_action]
+    canvas.fact(right, 180, "best move", best if result.hint else "?")
+    canvas.fact(right, 238, "score of this ball", signed(result.score))
+    past = result.earlier if result.caught is None else (*result.earlier, result.caught)
+    canvas.text(right, 298, f"caught {sum(past)} of {len(past)}", SOFT)
+    canvas.text(right, 318, f"coin: left with p = {result.p:.2f}", SOFT)
+    if result.over:
+        canvas.text(right, 356, "Caught." if result.caught else "Missed.", bold=True)
+        canvas.text(right, 376, "“next ball” drops another.", SOFT)
+    return canvas.image
 
 
 class WorldPlayer(Widget):
@@ -149,35 +154,55 @@ class WorldPlayer(Widget):
         "World player: the Curtain board in colour and as the agent's 16 × 16 pixels, the belief "
         "over the landing lane, the entropy of each step, the value and, on request, the best move."
     )
-    compute, draw = staticmethod(compute), staticmethod(draw)
+    compute = staticmethod(compute)
+    draw = staticmethod(draw)
 
     def __init__(
-        self, p: float = 0.5, seed: int = 0, actions: tuple[int, ...] = (), peek: bool = False,
+        self,
+        p: float = 0.5,
+        seed: int = 0,
+        actions: tuple[int, ...] = (),
+        peek: bool = False,
         **world: Any,
-    ) -> None:  # fmt: skip
-        self.world, self.seed, self.actions, self.earlier = world, seed, tuple(actions), ()
+    ) -> None:
+        self.world = world
+        self.seed = seed
+        self.actions = tuple(actions)
+        self.earlier: tuple[bool, ...] = ()  # balls: caught or not
         fixed = bool({"offsets", "probs"} & set(world))  # they override p
         self.p = ipywidgets.FloatSlider(
-            p, min=0, max=1, step=0.05, description="p", disabled=fixed,
-            style={"description_width": "24px"}, layout={"width": "240px"},
-        )  # fmt: skip
-        look = {"indent": False, "layout": {"width": "auto", "margin": "2px 12px 2px 2px"}}
-        self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", **look)
-        self.hint = ipywidgets.Checkbox(False, description="show the best move", **look)
-        self.buttons, self.next = [button(word) for word in BUTTONS], button("next ball", 90)
+            p,
+            min=0,
+            max=1,
+            step=0.05,
+            description="p",
+            disabled=fixed,
+            style={"description_width": "24px"},
+            layout={"width": "240px"},
+        )
+        style = {"indent": False, "layout": {"width": "auto", "margin": "2px 12px 2px 2px"}}
+        self.peek = ipywidgets.Checkbox(peek, description="peek behind the curtain", **style)
+        self.hint = ipywidgets.Checkbox(False, description="show the best move", **style)
+        self.buttons = [button(word) for word in BUTTONS]
+        self.next = button("next ball", 90)
         rows = [[*self.buttons, self.next], [self.p, self.peek, self.hint]]
-        self.assemble(rows, self.evaluate())
+        self.assemble(rows, self.evaluate(), refreshed_by=[self.peek, self.hint])
         for index, item in enumerate(self.buttons):
             self.on(item, lambda _, index=index: self.act(index))
         self.on(self.next, lambda _: self.drop())
         self.on(self.p, self.new_coin)
-        for box in (self.peek, self.hint):
-            self.on(box, lambda _: self.evaluate())
 
     def evaluate(self) -> PlayerResult:
         """The result of the current controls."""
-        now = self.p.value, self.seed, self.actions, self.peek.value, self.earlier
-        result = compute(*now, self.hint.value, **self.world)
+        result = compute(
+            self.p.value,
+            self.seed,
+            self.actions,
+            peek=self.peek.value,
+            earlier=self.earlier,
+            hint=self.hint.value,
+            **self.world,
+        )
         for item in self.buttons:
             item.disabled = result.over
         self.next.button_style = "primary" if result.over else ""
@@ -194,10 +219,12 @@ class WorldPlayer(Widget):
         """The next ball; one that was still falling does not count."""
         if self.result.over:
             self.earlier = (*self.earlier, self.result.caught)
-        self.seed, self.actions = self.seed + 1, ()
+        self.seed += 1
+        self.actions = ()
         return self.evaluate()
 
     def new_coin(self, _: float) -> PlayerResult:
         """Another p: drop the same ball again and count from zero."""
-        self.actions, self.earlier = (), ()
+        self.actions = ()
+        self.earlier = ()
         return self.evaluate()

@@ -5,45 +5,43 @@ import pytest
 import torch
 
 import wmlib
-from wmlib import experiments, objectives
+from wmlib import experiments
 from wmlib.distributions import kl_divergence
+from wmlib.experiments import losses
+from wmlib.experiments.losses import OBJECTIVES, random_episodes
+from wmlib.experiments.store import Size
 from wmlib.losses import total
 
 
-@pytest.fixture
-def small(monkeypatch):
+def test_results_are_written_once(monkeypatch, tmp_path):
     monkeypatch.setenv("WMLIB_THREADS", "1")
-    monkeypatch.setattr(objectives, "UPDATES", 2)
-    monkeypatch.setattr(objectives, "EVERY", 1)
-    monkeypatch.setattr(objectives, "BATCH", 4)
-    monkeypatch.setattr(objectives, "SEEDS", (0, 1))
-    full = objectives.episodes
-    monkeypatch.setattr(objectives, "episodes", lambda seed: full(seed, 8))
-    kinds = {name: objectives.OBJECTIVES[name] for name in ("recipe", "beta 10")}
-    monkeypatch.setattr(objectives, "OBJECTIVES", kinds)
-
-
-def test_results_are_written_once(small, tmp_path):
-    lines = experiments.run("losses", tmp_path)
+    small = Size(updates=2, every=1, batch=4, episodes=8)
+    kinds = {name: OBJECTIVES[name] for name in ("recipe", "beta 10")}
+    monkeypatch.setattr(losses, "OBJECTIVES", kinds)
+    lines = losses.run(tmp_path, seeds=(0, 1), size=small)
     assert [(r["objective"], r["seed"]) for r in lines] == [
-        ("recipe", 0), ("beta 10", 0), ("recipe", 1), ("beta 10", 1)
-    ]  # fmt: skip
+        ("recipe", 0),
+        ("beta 10", 0),
+        ("recipe", 1),
+        ("beta 10", 1),
+    ]
     assert all(r["command"] == "python -m wmlib experiment losses" and r["date"] for r in lines)
-    curves = objectives.curves(tmp_path)
-    assert [point[0] for point in curves["beta 10", 1]] == [0, 1, 2]
-    assert np.isfinite([point for curve in curves.values() for point in curve]).all()
+    curves = losses.results(tmp_path).curves()
+    assert curves["beta 10", 1]["update"].tolist() == [0, 1, 2]
     for line in lines:
-        last = curves[line["objective"], line["seed"]][-1]
-        assert last[1:] == pytest.approx((line["nll"], line["kl"]), rel=1e-3)
+        curve = curves[line["objective"], line["seed"]]
+        for column in ("nll", "kl"):
+            assert np.isfinite(curve[column]).all()
+            assert curve[column][-1] == pytest.approx(line[column], rel=1e-3)
     before = (tmp_path / "losses.csv").read_bytes()
-    assert experiments.run("losses", tmp_path) == lines
+    assert losses.run(tmp_path, seeds=(0, 1), size=small) == lines
     assert (tmp_path / "losses.csv").read_bytes() == before
     experiments.draw("losses", tmp_path, tmp_path / "losses.png")
     assert (tmp_path / "losses.png").stat().st_size > 5000
 
 
 def test_episodes_are_whole():
-    rows = objectives.episodes(seed=3, count=5)
+    rows = random_episodes(seed=3, count=5)
     assert rows["obs"].shape == (5, 8, 16, 16, 1)
     assert rows["is_first"].float().sum(1).tolist() == [1] * 5 and rows["is_first"][:, 0].all()
     assert rows["is_terminal"][:, 7].all() and not rows["is_terminal"][:, :7].any()
@@ -51,12 +49,12 @@ def test_episodes_are_whole():
 
 def test_nats_are_whole_and_unclipped():
     wmlib.seed_everything(0)
-    rows = objectives.episodes(seed=0, count=6)
+    rows = random_episodes(seed=0, count=6)
     env = wmlib.make_env("wmlib/Curtain-v0")
     config = wmlib.preset("tiny", free_nats=5.0)
     agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, config)
     wmlib.seed_everything(1)
-    nll, kl = objectives.nats(agent.world, rows)
+    nll, kl = losses.nats(agent.world, rows)
     wmlib.seed_everything(1)
     seen = agent.world.observe(rows)
     drawn = agent.world.decoder(seen.state.h, seen.state.z.flatten(-2))
@@ -70,19 +68,19 @@ def test_nats_are_whole_and_unclipped():
 
 def test_weights_reach_the_loss():
     wmlib.seed_everything(0)
-    rows = objectives.episodes(seed=0, count=4)
+    rows = random_episodes(seed=0, count=4)
     env = wmlib.make_env("wmlib/Curtain-v0")
     agent = wmlib.Dreamer(
         env.single_observation_space, env.single_action_space, wmlib.preset("tiny")
     )
     scales = agent.scales(behaviour=False)
-    losses = agent.world.losses(rows, agent.world.observe(rows))
-    plain = float(total(losses, scales).detach())
-    for name, objective in objectives.OBJECTIVES.items():
+    found = agent.world.losses(rows, agent.world.observe(rows))
+    plain = float(total(found, scales).detach())
+    for name, objective in OBJECTIVES.items():
         assert objective.scales.keys() <= scales.keys(), name
-        changed = float(total(losses, scales | objective.scales).detach())
+        changed = float(total(found, scales | objective.scales).detach())
         due = sum(
-            (scale - scales[key]) * float(losses[key].detach().mean())
+            (scale - scales[key]) * float(found[key].detach().mean())
             for key, scale in objective.scales.items()
         )
         assert changed - plain == pytest.approx(due, rel=1e-4, abs=1e-3), name

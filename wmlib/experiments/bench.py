@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -23,15 +24,16 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-import wmlib
 from wmlib.agent import Dreamer
 from wmlib.config import Config, preset
 from wmlib.errors import BadInput
-from wmlib.world_model import encode_action
+from wmlib.runtime import seed_everything, set_threads
+from wmlib.spaces import Space, encode_action, obs_kind
 
 __all__ = ["CASES", "SCALING", "bench", "draw", "exponent", "measure", "table"]
 
-VECTOR, DISCRETE = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32), gym.spaces.Discrete
+VECTOR = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+DISCRETE = gym.spaces.Discrete
 PHASES = ("observe", "world losses", "imagine", "behaviour", "backward", "optimiser")
 # kind of work -> the profiler's names for it; what no line claims is elementwise work and sums
 KINDS = {
@@ -50,18 +52,20 @@ def image_space(side: int, channels: int) -> gym.spaces.Box:
 
 
 # name -> observations, actions, config. The first two are the sizes others publish.
-CASES: dict[str, tuple[gym.Space, gym.Space, Config]] = {
+CASES: dict[str, tuple[Space, Space, Config]] = {
     "vector": (VECTOR, DISCRETE(5), preset("size1m")),
     "image": (image_space(64, 3), DISCRETE(5), preset("size1m")),
     "curtain": (image_space(16, 1), DISCRETE(3), preset("tiny")),
     "cartpole": (VECTOR, DISCRETE(2), preset("tiny")),
 }
 TITLES = {
-    "vector": "size1m, vector", "image": "size1m, image",
-    "curtain": "tiny, Curtain", "cartpole": "tiny, CartPole",
-}  # fmt: skip
+    "vector": "size1m, vector",
+    "image": "size1m, image",
+    "curtain": "tiny, Curtain",
+    "cartpole": "tiny, CartPole",
+}
 # what is varied -> its values, and how to make the case from one
-SCALING: dict[str, tuple[tuple[int, ...], Callable[[int], tuple[gym.Space, gym.Space, Config]]]] = {
+SCALING: dict[str, tuple[tuple[int, ...], Callable[[int], tuple[Space, Space, Config]]]] = {
     "rows per batch B·T": (
         (64, 128, 256, 512, 1024),
         lambda n: (VECTOR, DISCRETE(2), preset("tiny", batch_size=n // 16)),
@@ -83,9 +87,10 @@ SCALING: dict[str, tuple[tuple[int, ...], Callable[[int], tuple[gym.Space, gym.S
 
 def random_batch(agent: Dreamer, seed: int = 0) -> dict[str, Tensor]:
     """Random rows (B, T) of the agent's spaces, with an episode's end every fifty rows or so."""
-    c, rng = agent.config, np.random.default_rng(seed)
+    c = agent.config
+    rng = np.random.default_rng(seed)
     rows = (c.batch_size, c.batch_length)
-    if agent.obs_space.dtype == np.uint8:
+    if obs_kind(agent.obs_space) == "image":
         obs = rng.integers(256, size=(*rows, *agent.obs_space.shape), dtype=np.uint8)
     else:
         obs = rng.normal(size=(*rows, *agent.obs_space.shape)).astype(np.float32)
@@ -178,8 +183,8 @@ def kind_shares(agent: Dreamer, batch: dict[str, Tensor], updates: int) -> dict[
     with silenced(), torch.autograd.profiler.profile() as profile:
         for _ in range(updates):
             agent.update(batch)
-    spent = dict.fromkeys(("products", "elementwise", "copies", "calls"), 0.0)
-    for event in profile.key_averages():
+    spent: dict[str, float] = dict.fromkeys(("products", "elementwise", "copies", "calls"), 0.0)
+    for event in profile.key_averages():  # pyright: ignore[reportOptionalMemberAccess]
         kind = next((k for k, names in KINDS.items() if re.search(names, event.key)), "elementwise")
         spent[kind] += event.self_cpu_time_total
     return {kind: round(100 * t / sum(spent.values()), 1) for kind, t in spent.items()}
@@ -202,7 +207,8 @@ def silenced() -> Iterator[None]:
 def acting(agent: Dreamer, count: int, seconds: float) -> float:
     """Ms from N observations to N actions."""
     obs = np.stack([agent.obs_space.sample() for _ in range(count)])
-    memory, first = agent.initial(count), np.zeros(count, bool)
+    memory = agent.initial(count)
+    first = np.zeros(count, bool)
     return timed(lambda: agent.act(obs, first, memory), seconds, 20)
 
 
@@ -216,16 +222,16 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def build(case: tuple[gym.Space, gym.Space, Config]) -> tuple[Dreamer, dict[str, Tensor]]:
+def build(case: tuple[Space, Space, Config]) -> tuple[Dreamer, dict[str, Tensor]]:
     """Agent and batch of a case."""
-    wmlib.seed_everything(0)
+    seed_everything(0)
     agent = Dreamer(*case)
     return agent, random_batch(agent)
 
 
 def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]:
     """All figures of one case, in this process."""
-    used = wmlib.set_threads(threads)
+    used = set_threads(threads)
     agent, batch = build(CASES[name])
     agent.update(batch)
     bare = peak_memory()
@@ -236,7 +242,8 @@ def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]
     ms = timed(lambda: agent.update(batch), seconds)
     peak = max(peak, matmul_peak())
     few = 3 if ms > 300 else 20
-    phases, kinds = phase_times(agent, batch, few), kind_shares(agent, batch, few)
+    phases = phase_times(agent, batch, few)
+    kinds = kind_shares(agent, batch, few)
     return {
         "preset": agent.config.name,
         "rows": agent.config.batch_size * agent.config.batch_length,
@@ -253,9 +260,9 @@ def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]
     }
 
 
-def scaling(name: str, threads: int | None, seconds: float) -> dict[str, list[float]]:
+def scaling(name: str, threads: int | None, seconds: float) -> dict[str, list[float] | float]:
     """Median ms per update for every value of one axis, in this process."""
-    wmlib.set_threads(threads)
+    set_threads(threads)
     values, case = SCALING[name]
     times = []
     for value in values:
@@ -275,7 +282,7 @@ def bench(
     threads: int | None = None,
     seconds: float = 10.0,
     axes: tuple[str, ...] = tuple(SCALING),
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Measure cases and growth, each in a fresh process; returns what the JSON line holds.
 
     Raises:
@@ -285,7 +292,7 @@ def bench(
         if name not in CASES:
             raise BadInput(f"Unknown case '{name}'; allowed are {', '.join(CASES)}.")
     spawn = multiprocessing.get_context("spawn")
-    result: dict[str, object] = {"torch": torch.__version__, "machine": wmlib_machine()}
+    result: dict[str, Any] = {"torch": torch.__version__, "machine": wmlib_machine()}
     with concurrent.futures.ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as pool:
         for name in cases:
             result[name] = pool.submit(measure, name, threads, seconds).result()
@@ -319,8 +326,8 @@ def table(result: dict) -> str:
         lines.append(f"  % {kind:14s}" + _cells(shares))
     for name, axis in result["scaling"].items():
         pairs = zip(axis["value"], axis["update_ms"], strict=True)
-        told = ", ".join(f"{value}: {ms:.0f}" for value, ms in pairs)
-        lines.append(f"ms by {name}: {told}; exponent at the end {axis['exponent']}")
+        growth = ", ".join(f"{value}: {ms:.0f}" for value, ms in pairs)
+        lines.append(f"ms by {name}: {growth}; exponent at the end {axis['exponent']}")
     return "\n".join(lines)
 
 

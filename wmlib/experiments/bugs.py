@@ -1,9 +1,9 @@
-"""Six bugs that let every loss fall: the patients of notebook 10.
+"""Six bugs that let every loss fall.
 
-Each is a context manager that makes a healthy agent ill, in the way one wrong line would, and heals
-it again on leaving:
+Each is a context manager that gives a healthy agent the bug, in the way one wrong line would, and
+takes it away again on leaving:
 
-    with PATIENTS["no reset"](agent):
+    with BUGS["no reset"](agent):
         ...  # train it, examine it
 """
 
@@ -13,16 +13,16 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from wmlib import dream_policy, losses
+from wmlib import actor_critic, losses
 from wmlib.agent import Dreamer
 from wmlib.rssm import Observed, State
 
-__all__ = ["PATIENTS"]
+__all__ = ["BUGS"]
 
-Illness = AbstractContextManager
+Bug = AbstractContextManager
 
 
-def action_shifted(agent: Dreamer) -> Illness:
+def action_shifted(agent: Dreamer) -> Bug:
     """Row t gets the action that is chosen after it, a_t, in the place of a_(t-1)."""
     healthy = agent.world.observe
 
@@ -33,7 +33,7 @@ def action_shifted(agent: Dreamer) -> Illness:
     return patch.object(agent.world, "observe", observe)
 
 
-def latent_not_fed_back(agent: Dreamer) -> Illness:
+def latent_not_fed_back(agent: Dreamer) -> Bug:
     """The core never hears of z: memory is made of actions only."""
     core = agent.world.rssm.core
     healthy = core.forward
@@ -44,7 +44,7 @@ def latent_not_fed_back(agent: Dreamer) -> Illness:
     return patch.object(core, "forward", forward)
 
 
-def no_reset(agent: Dreamer) -> Illness:
+def no_reset(agent: Dreamer) -> Bug:
     """A new episode inside a window goes on with the memory of the last one."""
     healthy = agent.world.observe
 
@@ -56,7 +56,7 @@ def no_reset(agent: Dreamer) -> Illness:
     return patch.object(agent.world, "observe", observe)
 
 
-def terminal_masked(agent: Dreamer) -> Illness:
+def terminal_masked(agent: Dreamer) -> Bug:
     """The end of an episode is taken for a time limit: the continue head never sees a 0."""
     healthy = agent.world.losses
 
@@ -66,14 +66,14 @@ def terminal_masked(agent: Dreamer) -> Illness:
     return patch.object(agent.world, "losses", losses)
 
 
-def sides_swapped(agent: Dreamer) -> Illness:
+def sides_swapped(agent: Dreamer) -> Bug:
     """The two sides of the KL change places: the posterior runs after the prior."""
-    c = agent.config
-    ill = c.replace(dyn_scale=c.rep_scale, rep_scale=c.dyn_scale)
-    return patch.object(agent, "config", ill)
+    config = agent.config
+    swapped = config.replace(dyn_scale=config.rep_scale, rep_scale=config.dyn_scale)
+    return patch.object(agent.world, "config", swapped)
 
 
-def return_off_by_one(agent: Dreamer) -> Illness:
+def return_off_by_one(agent: Dreamer) -> Bug:
     """Returns take reward and value of the state that is left, not of the one that is reached."""
 
     def lambda_return(
@@ -82,10 +82,10 @@ def return_off_by_one(agent: Dreamer) -> Illness:
         reward, boot = (torch.cat([x[:, :1], x[:, :-1]], 1) for x in (reward, boot))
         return losses.lambda_return(reward, boot, term, last, gamma, lam)
 
-    return patch.object(dream_policy, "lambda_return", lambda_return)
+    return patch.object(actor_critic, "lambda_return", lambda_return)
 
 
-PATIENTS = {
+BUGS = {
     "action shifted": action_shifted,
     "latent not fed back": latent_not_fed_back,
     "no reset": no_reset,

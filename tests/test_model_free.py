@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmlib import baselines, experiments
+from wmlib import experiments
 from wmlib.__main__ import main
-from wmlib.baselines import BASELINES, COLUMNS, SEEDS, Baseline, append, curves, steps_to
+from wmlib.experiments import model_free
+from wmlib.experiments.model_free import BASELINES, SEEDS, Baseline, results, steps_to
 
 ENDLESS = Baseline("PPO", "CartPole-v1", 1e9, 64, 1, eval_every=32, episodes=3, num_envs=2,
                    settings=dict(policy="MlpPolicy", n_steps=16, batch_size=16, n_epochs=1,
@@ -19,7 +20,18 @@ ENDLESS = Baseline("PPO", "CartPole-v1", 1e9, 64, 1, eval_every=32, episodes=3, 
 AT_ONCE = Baseline("DQN", "wmlib/Curtain-v0", -1e9, 64, 1, eval_every=16, episodes=3, num_envs=2,
                    stack=4, settings=dict(policy="MlpPolicy", learning_starts=8, buffer_size=64,
                                           batch_size=8))  # fmt: skip
+COLUMNS = ("steps", "seconds", "eval_return")
 CURVE = [(10, 0.5, 1.0), (20, 1.0, 3.0), (30, 1.5, 2.0), (40, 2.0, 3.0), (50, 2.5, 4.0)]
+
+
+def store(out, algorithm, env, seed, points=CURVE):
+    """Store a run as the experiment does."""
+    curve = dict(zip(COLUMNS, zip(*points, strict=True), strict=True))
+    results(out).add({"algorithm": algorithm, "env": env, "seed": seed}, curve)
+
+
+def points(curve):
+    return list(zip(*(curve[name] for name in COLUMNS), strict=True))
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +50,12 @@ def trained(monkeypatch):
     """Replace training by a curve; returns the runs asked for."""
     asked = []
 
-    def one(baseline, seed):
+    def run_seed(baseline, seed):
         asked.append((baseline.algorithm, baseline.env, seed))
-        return dict(algorithm=baseline.algorithm, env=baseline.env, seed=seed), CURVE
+        return {}, CURVE
 
-    monkeypatch.setattr(baselines, "one", one)
-    monkeypatch.setattr(baselines, "library", lambda *_: np)
+    monkeypatch.setattr(model_free, "run_seed", run_seed)
+    monkeypatch.setattr(model_free, "library", lambda *_: np)
     return asked
 
 
@@ -57,7 +69,7 @@ def test_without_the_library_one_sentence_and_code_2(no_library, capsys, tmp_pat
 
 def test_stored_runs_need_no_library(no_library, capsys, tmp_path):
     for baseline in BASELINES:
-        append(tmp_path, dict(algorithm=baseline.algorithm, env=baseline.env, seed=7), CURVE)
+        store(tmp_path, baseline.algorithm, baseline.env, 7)
     words = ["experiment", "model_free", "--out", str(tmp_path), "--seeds", "7"]
     assert main([*words, "--plot", str(tmp_path / "curves.png")]) == 0
     assert len(json.loads(capsys.readouterr().out)) == len(BASELINES)
@@ -79,22 +91,22 @@ def test_short_curves_reach_nothing(curve):
 
 
 def test_curves_are_read_as_they_were_written(tmp_path):
-    append(tmp_path, dict(algorithm="PPO", env="CartPole-v1", seed=0), CURVE)
-    append(tmp_path, dict(algorithm="DQN", env="CartPole-v1", seed=3), CURVE[:2])
+    store(tmp_path, "PPO", "CartPole-v1", 0)
+    store(tmp_path, "DQN", "CartPole-v1", 3, CURVE[:2])
     with open(tmp_path / "model_free.csv", newline="") as file:
         header, *lines = csv.reader(file)
     assert header == ["algorithm", "env", "seed", "steps", "seconds", "eval_return"]
-    assert header == list(COLUMNS) and lines[0] == ["PPO", "CartPole-v1", "0", "10", "0.5", "1"]
-    assert curves(tmp_path) == {
+    assert lines[0] == ["PPO", "CartPole-v1", "0", "10", "0.5", "1"]
+    assert {key: points(curve) for key, curve in results(tmp_path).curves().items()} == {
         ("PPO", "CartPole-v1", 0): CURVE,
         ("DQN", "CartPole-v1", 3): CURVE[:2],
     }
-    assert [line["seed"] for line in experiments.stored("model_free", tmp_path)] == [0, 3]
+    assert [line["seed"] for line in results(tmp_path).runs()] == [0, 3]
 
 
 def test_only_the_missing_runs_are_run(trained, tmp_path):
     first = BASELINES[0]
-    append(tmp_path, dict(algorithm=first.algorithm, env=first.env, seed=1), CURVE)
+    store(tmp_path, first.algorithm, first.env, 1)
     lines = experiments.run("model_free", tmp_path)
     every = {(b.algorithm, b.env, seed) for b in BASELINES for seed in SEEDS}
     assert set(trained) == every - {(first.algorithm, first.env, 1)}
@@ -114,37 +126,33 @@ def test_settings_can_be_stored_and_runs_told_apart():
 
 
 def test_the_stored_results_are_of_these_settings():
-    out = Path(__file__).parents[1] / "notebooks" / "results"
-    found, lines = curves(out), experiments.stored("model_free", out)
+    stored = results(Path(__file__).parents[1] / "notebooks" / "results")
+    lines = stored.runs()
+    curves = stored.curves()
     settings = {(b.algorithm, b.env): b for b in BASELINES}
-    assert {(line["algorithm"], line["env"], line["seed"]) for line in lines} == set(found)
-    assert set(found) == {(*run, seed) for run in settings for seed in SEEDS}
+    assert stored.done() == set(curves) == {(*run, seed) for run in settings for seed in SEEDS}
     for line in lines:
-        curve, b = (
-            found[line["algorithm"], line["env"], line["seed"]],
-            settings[line["algorithm"], line["env"]],
-        )
-        assert (line["settings"], line["num_envs"], line["stack"]) == (
-            b.settings,
-            b.num_envs,
-            b.stack,
-        )
-        assert (line["steps"], line["eval_episodes"]) == (curve[-1][0], b.episodes)
-        assert line["steps_to_threshold"] == steps_to(curve, b.threshold)[0]
+        curve = points(curves[line["algorithm"], line["env"], line["seed"]])
+        baseline = settings[line["algorithm"], line["env"]]
+        assert line["settings"] == baseline.settings
+        assert (line["num_envs"], line["stack"]) == (baseline.num_envs, baseline.stack)
+        assert (line["steps"], line["eval_episodes"]) == (curve[-1][0], baseline.episodes)
+        assert line["steps_to_threshold"] == steps_to(curve, baseline.threshold)[0]
 
 
 def test_tiny_runs(monkeypatch, tmp_path):
     """Both algorithms, in both kinds of world, with the library itself."""
     library = pytest.importorskip("stable_baselines3")
-    monkeypatch.setattr(baselines, "BASELINES", (ENDLESS, AT_ONCE))
+    monkeypatch.setattr(model_free, "BASELINES", (ENDLESS, AT_ONCE))
     full, early = experiments.run("model_free", tmp_path, seeds=(5,))
     assert full["steps_to_threshold"] is full["seconds_to_threshold"] is None
     assert full["steps"] == 64 and full["actions"] == "sampled"
     assert (early["steps"], early["steps_to_threshold"]) == (32, 16)
     assert early["actions"] == "greedy" and early["settings"] == AT_ONCE.settings
     assert full["stable_baselines3"] == library.__version__
-    found = curves(tmp_path)
-    assert [steps for steps, *_ in found["PPO", "CartPole-v1", 5]] == [32, 64]
-    assert all(1 <= value <= 500 for *_, value in found["PPO", "CartPole-v1", 5])
-    assert [steps for steps, *_ in found["DQN", "wmlib/Curtain-v0", 5]] == [16, 32]
-    assert all(-1.14 <= value <= 1 for *_, value in found["DQN", "wmlib/Curtain-v0", 5])
+    curves = results(tmp_path).curves()
+    ppo = curves["PPO", "CartPole-v1", 5]
+    dqn = curves["DQN", "wmlib/Curtain-v0", 5]
+    assert ppo["steps"].tolist() == [32, 64] and dqn["steps"].tolist() == [16, 32]
+    assert ((ppo["eval_return"] >= 1) & (ppo["eval_return"] <= 500)).all()
+    assert ((dqn["eval_return"] >= -1.14) & (dqn["eval_return"] <= 1)).all()

@@ -7,29 +7,32 @@ so that the engine does not carry switches that nobody should turn.
 """
 
 import concurrent.futures
-import csv
-import json
 import multiprocessing
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import wmlib
+from wmlib.actor_critic import Critic, ReturnScale
 from wmlib.agent import Dreamer
+from wmlib.checkpoint import read_metrics
 from wmlib.distributions import symexp, symlog, twohot_loss
 from wmlib.errors import BadInput
-from wmlib.experiments import Spec, one, where
+from wmlib.experiments.store import Curve, Store, prepare, provenance
+from wmlib.experiments.training import TrainingRun, run_seed
 from wmlib.nets import NormSiLU
-from wmlib.optim import LaProp
-from wmlib.trainer import read_metrics
+from wmlib.optim import LaProp, clip, gradients, rate
+from wmlib.rssm import Observed
+from wmlib.runtime import set_threads
+from wmlib.world_model import WorldModel
 
-__all__ = ["ABLATIONS", "WORLDS", "Ablation", "draw", "run", "stored"]
+__all__ = ["ABLATIONS", "WORLDS", "Ablation", "Adam", "NoScale", "draw", "plan", "results", "run"]
 
 
 # ---------------------------------------------------------------- operations
@@ -38,20 +41,15 @@ __all__ = ["ABLATIONS", "WORLDS", "Ablation", "draw", "run", "stored"]
 class Adam(LaProp):
     """LaProp's averages in Adam's order: the mean of g over the root mean square of g."""
 
-    @torch.no_grad()
-    def step(self) -> None:
-        """Apply one update with the parameters' gradients, then clear them."""
-        beta1, beta2 = self.betas
-        for i, p in enumerate(self.params):
-            if p.grad is None:
-                continue
-            grad = self.clip([p], [p.grad])[0] if self.agc else p.grad
-            n, mean, square = self.updates[i] + 1, self.mean[i], self.square[i]
+    def move(self, params: list[Tensor], group: dict[str, Any]) -> None:
+        """Update these tensors, which all have gradients, with the settings of their group."""
+        grads = clip(params, gradients(params), group["agc"])
+        beta1, beta2 = group["betas"]
+        for p, grad, update, mean, square in zip(params, grads, *self.moments(params), strict=True):
             mean.lerp_(grad, 1 - beta1)
             square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-            size = (square / (1 - beta2**n)).sqrt_().add_(1e-8)
-            p.addcdiv_(mean, size, value=-self.rate(i) / (1 - beta1**n))
-            self.updates[i], p.grad = n, None
+            size = (square / (1 - beta2**update)).sqrt_().add_(1e-8)
+            p.addcdiv_(mean, size, value=-rate(group, update) / (1 - beta1**update))
 
 
 class LayerNormSiLU(nn.Module):
@@ -66,31 +64,17 @@ class LayerNormSiLU(nn.Module):
         return F.silu(self.norm(x))
 
 
-class NoScale(nn.Module):
+class NoScale(ReturnScale):
     """Leaves returns as they are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("low", torch.zeros(()))
-        self.register_buffer("high", torch.zeros(()))
 
     def forward(self, returns: Tensor) -> Tensor:
         """Give 1, whatever the returns."""
         return torch.ones_like(self.low)
 
 
-def rebuild_optimizer(agent: Dreamer, kind: type[LaProp] = LaProp) -> None:
-    """Give the agent a fresh optimiser over all its parameters."""
-    c = agent.config
-    agent.optimizer = kind(
-        agent.parameters(), c.lr, c.warmup, c.agc, slower=agent.actor.parameters(),
-        slowdown=c.actor_lr, decay=c.lr_decay,
-    )  # fmt: skip
-
-
 def use_adam(agent: Dreamer) -> None:
     """Adam instead of LaProp; same rate, warm-up, fall and clipping."""
-    rebuild_optimizer(agent, Adam)
+    agent.optimizer = agent.build_optimizer(Adam)
 
 
 def use_layer_norm(agent: Dreamer) -> None:
@@ -100,7 +84,7 @@ def use_layer_norm(agent: Dreamer) -> None:
             if isinstance(child, NormSiLU):
                 setattr(module, name, LayerNormSiLU(len(child.gain), child.eps))
     agent.critic.slow.requires_grad_(False)
-    rebuild_optimizer(agent)
+    agent.optimizer = agent.build_optimizer()
 
 
 def drop_return_scale(agent: Dreamer) -> None:
@@ -108,21 +92,44 @@ def drop_return_scale(agent: Dreamer) -> None:
     agent.return_scale = NoScale()
 
 
+def symlog_mean(logits: Tensor, bins: Tensor) -> Tensor:
+    """The mean is taken between bins that are even in symlog space, before the symexp."""
+    return symexp((torch.softmax(logits.float(), -1) * bins).sum(-1))
+
+
+class SymlogWorldModel(WorldModel):
+    """A world model whose reward head predicts symlog(reward)."""
+
+    def reward(self, feature: Tensor) -> Tensor:
+        """Expected reward that arrives with this state. (..., F) -> (...)."""
+        return symlog_mean(self.reward_head(feature), self.bins)
+
+    def losses(self, batch: dict[str, Tensor], seen: Observed) -> dict[str, Tensor]:
+        """The five world-model losses, each (B, T)."""
+        return super().losses(batch | {"reward": symlog(batch["reward"])}, seen)
+
+
+class SymlogCritic(Critic):
+    """A critic that predicts symlog(return)."""
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Expected value. (..., bins) -> (...)."""
+        return symlog_mean(logits, self.bins)
+
+    def loss(self, logits: Tensor, feature: Tensor, returns: Tensor) -> Tensor:
+        """As the critic's, with symlog targets."""
+        with torch.no_grad():
+            slow = self.mean(self.slow(feature.detach()[:, :-1]))
+        targets = symlog(torch.stack([returns, slow]))  # (2, B, T-1)
+        return twohot_loss(logits[:, :-1], targets, self.bins).sum(0)
+
+
 def use_symlog_twohot(agent: Dreamer) -> None:
     """Two-hot over symlog(value) with even bins: the mean is taken before the symexp, not after."""
-    from wmlib import actor_critic, world_model
-
-    bins = torch.linspace(-20, 20, agent.config.bins)
-    agent.world.bins, agent.critic.bins = bins, bins.clone()
-
-    def loss(logits: Tensor, target: Tensor, bins: Tensor) -> Tensor:
-        return twohot_loss(logits, symlog(target), bins)
-
-    def mean(logits: Tensor, bins: Tensor) -> Tensor:
-        return symexp((torch.softmax(logits.float(), -1) * bins).sum(-1))
-
-    for module in (world_model, actor_critic):  # in this process, which runs nothing else
-        module.twohot_loss, module.twohot_mean = loss, mean
+    agent.world.__class__ = SymlogWorldModel
+    agent.critic.__class__ = SymlogCritic
+    agent.world.bins = torch.linspace(-20, 20, agent.config.bins)
+    agent.critic.bins = agent.world.bins.clone()
 
 
 # ---------------------------------------------------------------- the list
@@ -168,13 +175,18 @@ ABLATIONS: dict[str, Ablation] = {
     ),
 }
 
-WORLDS: dict[str, Spec] = {
-    "Curtain": Spec(
-        "wmlib/Curtain-v0", (0, 1, 2), "curtain", steps=12_000, episodes=1000, eval_every=2000,
+WORLDS: dict[str, TrainingRun] = {
+    "Curtain": TrainingRun(
+        "wmlib/Curtain-v0",
+        seeds=(0, 1, 2),
+        preset="curtain",
+        steps=12_000,
+        episodes=1000,
+        eval_every=2000,
         curve_episodes=200,
     ),
-    "CartPole": Spec("CartPole-v1", (0, 1, 2), "cartpole", steps=8_000, episodes=100),
-}  # fmt: skip
+    "CartPole": TrainingRun("CartPole-v1", (0, 1, 2), "cartpole", steps=8_000, episodes=100),
+}
 
 
 def plan() -> list[tuple[str, str, int]]:
@@ -189,17 +201,23 @@ def plan() -> list[tuple[str, str, int]]:
     return sorted(runs, key=lambda r: (r[2], r[0] != "Curtain"))
 
 
-def train_one(world: str, name: str, seed: int) -> tuple[dict, dict[str, list[float]]]:
+def train_one(world: str, name: str, seed: int) -> tuple[dict[str, Any], Curve]:
     """Train and evaluate one run in this process: its line and its curve."""
-    ablation, used = ABLATIONS[name], wmlib.set_threads(1)
+    ablation = ABLATIONS[name]
+    threads = set_threads(1)
     spec = replace(WORLDS[world], changes=ablation.changes)
     with tempfile.TemporaryDirectory() as folder:
-        line = one(spec, seed, Path(folder) / "run", ablation.operation)
+        line = run_seed(spec, seed, Path(folder) / "run", ablation.operation)
         columns = read_metrics(Path(folder) / "run" / "metrics.csv")
     keep = np.isfinite(columns["eval_return"])
-    curve = {k: columns[k][keep].tolist() for k in ("steps", "updates", "seconds", "eval_return")}
-    line = {"world": world, "ablation": name, **line, **where("ablations --jobs 2", used)}
-    return line, curve
+    curve = {k: columns[k][keep] for k in ("steps", "updates", "seconds", "eval_return")}
+    about = {"world": world, "ablation": name, "seed": seed}
+    return about | line | provenance("ablations --jobs 2", threads), curve
+
+
+def results(out: Path) -> Store:
+    """Where the results are: curves by (world, ablation, seed)."""
+    return Store("ablations", out, ("world", "ablation", "seed"))
 
 
 def run(out: Path, jobs: int = 1, seeds: tuple[int, ...] = ()) -> list[dict]:
@@ -210,41 +228,20 @@ def run(out: Path, jobs: int = 1, seeds: tuple[int, ...] = ()) -> list[dict]:
     """
     if jobs < 1:
         raise BadInput(f"--jobs is {jobs}; it must be at least 1.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"Cannot write to {out} ({error}).") from error
-    done = {(line["world"], line["ablation"], line["seed"]) for line in stored(out)}
+    prepare(out, None)
+    store = results(out)
+    done = store.done()
     todo = [key for key in plan() if key not in done and (not seeds or key[2] in seeds)]
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(jobs, spawn, max_tasks_per_child=1) as pool:
         futures = [pool.submit(train_one, *key) for key in todo]
         try:
             for future in concurrent.futures.as_completed(futures):
-                _append(out, *future.result())
+                store.add(*future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return stored(out)
-
-
-def stored(out: Path) -> list[dict]:
-    """Lines of the runs that are already there."""
-    path = out / "ablations.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _append(out: Path, line: dict, curve: dict[str, list[float]]) -> None:
-    path, keys = out / "ablations.csv", (line["world"], line["ablation"], line["seed"])
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["world", "ablation", "seed", *curve])
-        for values in zip(*curve.values(), strict=True):
-            writer.writerow([*keys, *(f"{v:.6g}" for v in values)])
-    with open(out / "ablations.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    return store.runs()
 
 
 def draw(out: Path, picture: Path) -> None:
@@ -253,7 +250,7 @@ def draw(out: Path, picture: Path) -> None:
 
     from wmlib.figures import AMBER, SLATE
 
-    lines = stored(out)
+    lines = results(out).runs()
     figure = Figure(figsize=(10, 4.4), dpi=100, layout="constrained")
     for ax, world in zip(figure.subplots(1, 2), WORLDS, strict=True):
         here = [line for line in lines if line["world"] == world]
