@@ -27,9 +27,11 @@ def lab_server(course: Path, runtime: Path, *more: str, **env: str) -> Iterator[
     more = (*more, "--no-browser", "--allow-root", "--ServerApp.port_retries=50")
     process = subprocess.Popen(
         [sys.executable, "-m", "jupyterlab", *flags(), *more],
-        cwd=course, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=course,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "JUPYTER_RUNTIME_DIR": str(runtime), **env},
-    )  # fmt: skip
+    )
     try:
         for _ in range(240):
             found = list(runtime.glob(f"jpserver-{process.pid}.json"))

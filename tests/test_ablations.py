@@ -120,9 +120,10 @@ def quick(monkeypatch):
 
     monkeypatch.setattr(ablations, "train_one", fake)
     monkeypatch.setattr(
-        concurrent.futures, "ProcessPoolExecutor",
+        concurrent.futures,
+        "ProcessPoolExecutor",
         lambda jobs, *_, **__: concurrent.futures.ThreadPoolExecutor(jobs),
-    )  # fmt: skip
+    )
     return calls
 
 
@@ -141,7 +142,14 @@ def test_command_draws(quick, tmp_path, capsys):
     options = ["--out", str(tmp_path / "r"), "--plot", str(picture), "--jobs", "2"]
     assert cli.main(["experiment", "ablations", *options]) == 0
     assert len(json.loads(capsys.readouterr().out)) == len(quick)
-    assert Image.open(picture).size == (1000, 440)
+    assert Image.open(picture).format == "PNG"
+    for ax, world in zip(ablations.draw(tmp_path / "r").axes, ablations.WORLDS, strict=True):
+        names = list(dict.fromkeys(name for where, name, _ in ablations.plan() if where == world))
+        assert [label.get_text() for label in ax.get_yticklabels()] == names
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        assert [sorted(line.get_xdata()) for line in dots] == [[0.5, 0.6, 0.7]] * len(names)
+        means = [line.get_xdata() for line in ax.lines if line.get_marker() == "|"]
+        assert np.allclose(means, 0.6)
 
 
 def test_bad_input_is_one_sentence(capsys, tmp_path):

@@ -2,11 +2,10 @@
 
 import ast
 import graphlib
-from pathlib import Path
 
 import pytest
+from course import NOTEBOOKS, ROOT, code_cells, load, python
 
-ROOT = Path(__file__).parent.parent
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in (ROOT / "wmlib").rglob("*.py")
@@ -61,3 +60,29 @@ def test_there_is_no_circle():
         if module != "wmlib"
     }
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+VAGUE = {"law", "look", "me", "told"}  # as variables: they say nothing of what they hold
+
+
+def vague_names(source: str) -> set[str]:
+    """Variables and arguments of a source whose names say nothing."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return VAGUE & (names | {n.arg for n in nodes if isinstance(n, ast.arg)})
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *(ROOT / "tests").rglob("*.py")], ids=str)
+def test_names_say_what_they_hold(path):
+    assert vague_names(path.read_text(encoding="utf-8")) == set()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_names_in_notebooks_say_what_they_hold(path):
+    sources = {cell["id"]: vague_names(python(cell)) for cell in code_cells(load(path))}
+    assert {name: found for name, found in sources.items() if found} == {}
+
+
+def test_vague_names_are_found():
+    assert vague_names("def f(me): return [told for told in me]") == {"me", "told"}
+    assert vague_names("me.law = look(told)") == set()

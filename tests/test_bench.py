@@ -5,7 +5,6 @@ import os
 
 import pytest
 import torch
-from PIL import Image
 
 from wmlib import __main__ as cli
 from wmlib.config import preset
@@ -96,18 +95,32 @@ def test_full_size_case_in_its_own_process(result):
     assert "update_ms" in bench.table(result)
 
 
-def test_picture(result, tmp_path):
+def test_picture(result):
     axis = {"value": [1, 2], "update_ms": [10.0, 20.0], "exponent": 1.0}
-    bench.draw({**result, "scaling": {"horizon H": axis}}, tmp_path / "bench.png")
-    assert Image.open(tmp_path / "bench.png").size == (1100, 560)
+    shares, growth = bench.draw({**result, "scaling": {"horizon H": axis}}).axes
+    (bars,) = {len(phase) for phase in shares.containers}
+    phases = result["cartpole"]["phases_ms"]
+    widths = {phase.get_label(): phase[0].get_width() for phase in shares.containers}
+    total = sum(phases.values())
+    assert widths == pytest.approx({name: 100 * ms / total for name, ms in phases.items()})
+    assert sum(widths.values()) == pytest.approx(100)
+    assert (
+        bars == 1
+        and f"{result['cartpole']['update_ms']:.0f} ms" in shares.get_yticklabels()[0].get_text()
+    )
+    assert growth.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
+    assert growth.get_xlabel() == "horizon H" and "1.0" in growth.get_title()
 
 
 def test_command(monkeypatch, capsys, tmp_path, result):
-    told = {**result, "scaling": {"H": {"value": [1, 2], "update_ms": [1.0, 2.0], "exponent": 1.0}}}
-    monkeypatch.setattr(bench, "bench", lambda *_: told)
+    grown = {
+        **result,
+        "scaling": {"H": {"value": [1, 2], "update_ms": [1.0, 2.0], "exponent": 1.0}},
+    }
+    monkeypatch.setattr(bench, "bench", lambda *_: grown)
     assert cli.main(["bench", "--plot", str(tmp_path / "b.png")]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == told and "peak_fraction" in err
+    assert json.loads(out) == grown and "peak_fraction" in err
     assert (tmp_path / "b.png").exists()
 
 

@@ -158,8 +158,9 @@ def test_everything_is_safetensors_and_json_and_nothing_is_unpickled(run, monkey
         elif path.suffix == ".safetensors":
             assert all(isinstance(t, torch.Tensor) for t in load_file(path).values())
             with safe_open(path, "pt") as file:
-                assert all(isinstance(json.loads(file.metadata()[k]), dict)
-                           for k in ("rest", "about"))  # fmt: skip
+                assert all(
+                    isinstance(json.loads(file.metadata()[k]), dict) for k in ("rest", "about")
+                )
     make_trainer(run).resume()
     load_agent(run)
 

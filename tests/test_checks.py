@@ -199,8 +199,8 @@ def test_the_check_must_fit_its_call(registry):
 
 
 def test_registering_twice_is_an_error_but_reloading_is_not(registry):
-    law = registry["99.1"]
-    assert checks.exercise("99.1")(law) is law
+    entry = registry["99.1"]
+    assert checks.exercise("99.1")(entry) is entry
     with pytest.raises(BadInput, match="two checks"):
         checks.exercise("99.1")(lambda answer: None)
     with pytest.raises(BadInput, match="two digits"):

@@ -79,8 +79,11 @@ def trained(tmp_path_factory):
         if not out.exists():
             env = wmlib.make_env(WORLDS[kind], 4, 0, size=32)
             torch.manual_seed(0)
-            agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space,
-                                  wmlib.preset("tiny", **CONFIG))  # fmt: skip
+            agent = wmlib.Dreamer(
+                env.single_observation_space,
+                env.single_action_space,
+                wmlib.preset("tiny", **CONFIG),
+            )
             wmlib.train(agent, env, 60, out, eval_episodes=1, progress=False)
         return out
 
@@ -193,8 +196,8 @@ def test_an_out_in_use_is_refused(in_the_way, capsys, tmp_path):
     else:
         out.write_text("keep")
         out = out / "deeper" if in_the_way == "below a file" else out
-    told = refused(capsys, "train", "CartPole-v1", *SMALL, "--steps", 8, "--out", out)
-    assert str(out) in told
+    message = refused(capsys, "train", "CartPole-v1", *SMALL, "--steps", 8, "--out", out)
+    assert str(out) in message
     kept = tmp_path / "out" / "mine.txt" if in_the_way == "directory" else tmp_path / "out"
     assert kept.read_text() == "keep"
 
@@ -214,8 +217,8 @@ OTHER = {
 @pytest.mark.parametrize("other", OTHER)
 def test_a_run_is_not_resumed_with_other_settings(other, capsys, run):
     before = checkpoints(run)
-    told = refused(capsys, "train", "CartPole-v1", "--resume", run, "--steps", 80, *OTHER[other])
-    assert str(run) in told and checkpoints(run) == before
+    message = refused(capsys, "train", "CartPole-v1", "--resume", run, "--steps", 80, *OTHER[other])
+    assert str(run) in message and checkpoints(run) == before
 
 
 def test_a_run_is_not_resumed_in_another_world(capsys, run):
@@ -261,8 +264,8 @@ def test_dream_refuses_what_it_cannot_write(out, words, capsys, trained, tmp_pat
 
 def test_an_experiment_refuses_a_file_in_the_way(capsys, tmp_path):
     (tmp_path / "results").write_text("keep")
-    told = refused(capsys, "experiment", "curtain", "--out", tmp_path / "results")
-    assert str(tmp_path / "results") in told and (tmp_path / "results").read_text() == "keep"
+    message = refused(capsys, "experiment", "curtain", "--out", tmp_path / "results")
+    assert str(tmp_path / "results") in message and (tmp_path / "results").read_text() == "keep"
 
 
 # ---------------------------------------------------------------- done
@@ -286,16 +289,18 @@ def test_help_shows_the_defaults_of_the_preset(capsys):
 
 
 def test_train_ends_with_one_line_of_json(capsys, tmp_path):
-    told = good(capsys, "train", "CartPole-v1", *SMALL, "--steps", 62, "--seed", 3, "--out", "a/b")
-    assert list(told) == KEYS
-    assert (told["env"], told["preset"], told["seed"]) == ("CartPole-v1", "tiny", 3)
-    assert (told["device"], told["eval_episodes"], told["run"]) == ("cpu", 2, "a/b")
-    assert told["steps"] >= 62 and told["updates"] > 0 and told["eval_return_mean"] > 0
+    result = good(
+        capsys, "train", "CartPole-v1", *SMALL, "--steps", 62, "--seed", 3, "--out", "a/b"
+    )
+    assert list(result) == KEYS
+    assert (result["env"], result["preset"], result["seed"]) == ("CartPole-v1", "tiny", 3)
+    assert (result["device"], result["eval_episodes"], result["run"]) == ("cpu", 2, "a/b")
+    assert result["steps"] >= 62 and result["updates"] > 0 and result["eval_return_mean"] > 0
     agent, about = load_agent(tmp_path / "a" / "b")
     assert about["seed"] == 3 and agent.config == wmlib.preset("tiny", **CONFIG)
     asked = json.loads((tmp_path / "a" / "b" / "run.json").read_text())
     assert asked["config"]["deter"] == 16 and asked["env"]["id"] == "CartPole-v1"
-    assert read_metrics(tmp_path / "a" / "b" / "metrics.csv")["steps"][-1] == told["steps"]
+    assert read_metrics(tmp_path / "a" / "b" / "metrics.csv")["steps"][-1] == result["steps"]
 
 
 def test_runs_without_a_name_get_one_of_their_own(capsys):
@@ -306,16 +311,16 @@ def test_runs_without_a_name_get_one_of_their_own(capsys):
 
 def test_the_settings_of_a_world_reach_it(capsys):
     words = ["train", "wmlib/Curtain-v0", *SMALL, "--steps", 4, "--env-args", "p=0.9", "rows=10"]
-    told = good(capsys, *words)
-    _, about = load_agent(told["run"])
+    result = good(capsys, *words)
+    _, about = load_agent(result["run"])
     assert about["env"]["kwargs"] == {"p": 0.9, "rows": 10}
-    again = good(capsys, "train", "wmlib/Curtain-v0", "--resume", told["run"], "--steps", 8)
+    again = good(capsys, "train", "wmlib/Curtain-v0", "--resume", result["run"], "--steps", 8)
     assert again["steps"] == 8
 
 
 def test_minutes_end_a_run(capsys):
-    told = good(capsys, "train", "wmlib/Curtain-v0", *SMALL, "--minutes", 0.001)
-    assert told["steps"] > 0
+    result = good(capsys, "train", "wmlib/Curtain-v0", *SMALL, "--minutes", 0.001)
+    assert result["steps"] > 0
 
 
 def test_a_process_prints_nothing_but_json_on_stdout(tmp_path):
@@ -328,31 +333,42 @@ def test_a_process_prints_nothing_but_json_on_stdout(tmp_path):
 def test_resuming_goes_on_to_more_steps(capsys, run):
     before = latest(run)
     assert load_agent(run)[1]["steps"] < 80
-    told = good(capsys, "train", "CartPole-v1", "--resume", run, "--steps", 80,
-                "--eval-episodes", 2, "--device", "cpu")  # fmt: skip
-    assert told["steps"] >= 80 and told["run"] == str(run) and latest(run) != before
+    result = good(
+        capsys,
+        "train",
+        "CartPole-v1",
+        "--resume",
+        run,
+        "--steps",
+        80,
+        "--eval-episodes",
+        2,
+        "--device",
+        "cpu",
+    )
+    assert result["steps"] >= 80 and result["run"] == str(run) and latest(run) != before
     steps = read_metrics(run / "metrics.csv")["steps"]
-    assert (np.diff(steps) > 0).all() and steps[-1] == told["steps"]
+    assert (np.diff(steps) > 0).all() and steps[-1] == result["steps"]
     again = good(capsys, "train", "CartPole-v1", "--resume", run, "--steps", 80, "--device", "cpu")
-    assert (again["steps"], again["updates"]) == (told["steps"], told["updates"])
+    assert (again["steps"], again["updates"]) == (result["steps"], result["updates"])
 
 
 def test_evaluate_ends_with_one_line_of_json(capsys, trained):
     run = trained("vector")
     words = ["evaluate", run, "--episodes", 3, "--device", "cpu"]
-    told = good(capsys, *words)
-    assert list(told) == KEYS
+    result = good(capsys, *words)
+    assert list(result) == KEYS
     about = load_agent(run)[1]
-    assert (told["steps"], told["updates"]) == (about["steps"], about["updates"])
-    assert told["eval_episodes"] == 3 and told["seed"] == 10_000 and told["steps"] >= 60
+    assert (result["steps"], result["updates"]) == (about["steps"], about["updates"])
+    assert result["eval_episodes"] == 3 and result["seed"] == 10_000 and result["steps"] >= 60
     again = good(capsys, *words)
-    assert {**again, "seconds": 0} == {**told, "seconds": 0}
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
     for path in (latest(run), latest(run) / "agent.safetensors"):
         same = good(capsys, "evaluate", path, *words[2:])
-        assert same["eval_return_mean"] == told["eval_return_mean"]
+        assert same["eval_return_mean"] == result["eval_return_mean"]
     agent = load_agent(run, "cpu")[0]
     env = wmlib.make_env("CartPole-v1", 3)
-    assert told["eval_return_mean"] == round(wmlib.evaluate(agent, env, 3).mean(), 4)
+    assert result["eval_return_mean"] == round(wmlib.evaluate(agent, env, 3).mean(), 4)
     likeliest = good(capsys, *words, "--mode", "--seed", 4)
     expected = wmlib.evaluate(agent, env, 3, mode=True, seed=4)
     assert likeliest["eval_return_mean"] == round(expected.mean(), 4)
@@ -361,15 +377,15 @@ def test_evaluate_ends_with_one_line_of_json(capsys, trained):
 @pytest.mark.parametrize("kind", WORLDS)
 def test_dream_writes_a_gif_that_opens(kind, capsys, trained, tmp_path):
     words = ["dream", trained(kind), "--out", "dream.gif", "--context", 2, "--horizon", 3]
-    told = good(capsys, *words)
-    assert told["out"] == "dream.gif" and 1 < told["frames"] <= 2 * (2 + 3)
+    result = good(capsys, *words)
+    assert result["out"] == "dream.gif" and 1 < result["frames"] <= 2 * (2 + 3)
     durations = []
     with Image.open(tmp_path / "dream.gif") as gif:
         assert gif.format == "GIF" and gif.size[1] == 2 * (192 + 12)
         for frame in range(gif.n_frames):  # equal neighbours are stored as one that lasts longer
             gif.seek(frame)
             durations.append(gif.info["duration"])
-    assert sum(durations) == 250 * told["frames"]
+    assert sum(durations) == 250 * result["frames"]
     first = (tmp_path / "dream.gif").read_bytes()
     good(capsys, *words)
     assert (tmp_path / "dream.gif").read_bytes() == first
@@ -418,7 +434,7 @@ def test_ctrl_c_saves_tells_and_lets_go_on(capsys, tmp_path):
     words = ["CartPole-v1", *SMALL, "--minutes", 5, "--out", run]
     process = wmlib_process("train", *words)
     try:
-        for _ in range(6000):  # until the loop has told about itself once
+        for _ in range(6000):  # until the loop has result about itself once
             if (run / "metrics.csv").exists() or process.poll() is not None:
                 break
             time.sleep(0.01)
@@ -427,12 +443,21 @@ def test_ctrl_c_saves_tells_and_lets_go_on(capsys, tmp_path):
     finally:
         process.kill()
     assert process.returncode == 0 and "Traceback" not in err, err
-    told = json.loads(out)
-    assert list(told) == KEYS and 0 < told["seconds"] < 290
+    result = json.loads(out)
+    assert list(result) == KEYS and 0 < result["seconds"] < 290
     _, about = load_agent(run)
-    assert (about["steps"], about["updates"]) == (told["steps"], told["updates"])
+    assert (about["steps"], about["updates"]) == (result["steps"], result["updates"])
     seen = good(capsys, "evaluate", run, "--episodes", 2, "--device", "cpu")
-    assert seen["eval_return_mean"] == told["eval_return_mean"]
-    more = good(capsys, "train", "CartPole-v1", "--resume", run, "--steps", told["steps"] + 8,
-                "--eval-episodes", 2)  # fmt: skip
-    assert more["steps"] >= told["steps"] + 8
+    assert seen["eval_return_mean"] == result["eval_return_mean"]
+    more = good(
+        capsys,
+        "train",
+        "CartPole-v1",
+        "--resume",
+        run,
+        "--steps",
+        result["steps"] + 8,
+        "--eval-episodes",
+        2,
+    )
+    assert more["steps"] >= result["steps"] + 8

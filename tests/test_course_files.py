@@ -207,9 +207,12 @@ def test_what_is_missing_is_said_in_one_sentence(hidden, elsewhere):
     cells = "".join(json.dumps(source(setup(path))) + "\n" for path in books)
     done = subprocess.run(
         [sys.executable, "-c", ALONE, json.dumps(hidden), str(elsewhere / "wmlib" / "x.py")],
-        input=cells, capture_output=True, text=True, check=True,
+        input=cells,
+        capture_output=True,
+        text=True,
+        check=True,
         env={**os.environ, "HOME": str(elsewhere), "IPYTHONDIR": str(elsewhere)},
-    )  # fmt: skip
+    )
     answers = done.stdout.split("====\n")[1:]
     assert len(answers) == len(books)
     for answer in answers:

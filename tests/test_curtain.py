@@ -374,10 +374,10 @@ def entropies(frames, weight):
     keys, joint = [b""] * len(weight), [0.0]
     for frame in frames:
         keys = [k + f.tobytes() for k, f in zip(keys, frame, strict=True)]
-        law = defaultdict(float)
+        chance = defaultdict(float)
         for k, w in zip(keys, weight, strict=True):
-            law[k] += w
-        joint.append(-sum(w * np.log(w) for w in law.values() if w > 0))
+            chance[k] += w
+        joint.append(-sum(w * np.log(w) for w in chance.values() if w > 0))
     return np.diff(joint)
 
 
@@ -408,9 +408,9 @@ def test_belief_against_enumerated_frames(world):
         keys = [k + f.tobytes() for k, f in zip(keys, frame, strict=True)]
         for i in np.flatnonzero(weight)[:: 7 if t < 7 else 1]:
             same = np.array([k == keys[i] for k in keys])
-            law = np.bincount(landing[same], weight[same], minlength=8) / weight[same].sum()
+            chance = np.bincount(landing[same], weight[same], minlength=8) / weight[same].sum()
             history = np.stack([f[i] for f in frames[: t + 1]])
-            assert oracle.belief(rules, history) == pytest.approx(law)
+            assert oracle.belief(rules, history) == pytest.approx(chance)
 
 
 def test_belief_is_not_disturbed_by_static_and_refuses_nonsense():

@@ -177,10 +177,22 @@ def difference(pair, ours: object, dotted: str) -> str:
 # ---------------------------------------------------------------- one changed token
 
 SWAP = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult,
-    ast.Pow: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.USub: ast.UAdd, ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.USub: ast.UAdd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
 
 
 def mutants(source: str) -> Iterator[str]:
@@ -341,9 +353,14 @@ def test_a_name_that_is_nowhere_is_told(text, dotted, where):
 
 @pytest.mark.parametrize(
     "again",
-    ["def symlog(x): return x", "class symlog: pass", "symlog = abs", "a, symlog = 1, 2",
-     "symlog: int = 3"],
-)  # fmt: skip
+    [
+        "def symlog(x): return x",
+        "class symlog: pass",
+        "symlog = abs",
+        "a, symlog = 1, 2",
+        "symlog: int = 3",
+    ],
+)
 def test_a_second_definition_is_found_in_this_and_in_later_notebooks(again):
     first = code(package_source("wmlib.distributions.symlog"), "export:wmlib.distributions.symlog")
     one = {"cells": [first]}

@@ -273,4 +273,4 @@ def edit(at: int, old: str, new: str):
 def test_a_fault_of_form_is_found(change, fault):
     assert form(lambda cells: None) == []
     found = form(change)
-    assert any(fault in told for told in found), found
+    assert any(fault in sentence for sentence in found), found

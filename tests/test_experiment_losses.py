@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import wmlib
-from wmlib import experiments
 from wmlib.distributions import kl_divergence
 from wmlib.experiments import losses
 from wmlib.experiments.losses import OBJECTIVES, random_episodes
@@ -36,8 +35,12 @@ def test_results_are_written_once(monkeypatch, tmp_path):
     before = (tmp_path / "losses.csv").read_bytes()
     assert losses.run(tmp_path, seeds=(0, 1), size=small) == lines
     assert (tmp_path / "losses.csv").read_bytes() == before
-    experiments.draw("losses", tmp_path, tmp_path / "losses.png")
-    assert (tmp_path / "losses.png").stat().st_size > 5000
+    panels = losses.draw(tmp_path).axes
+    assert [ax.get_title() for ax in panels] == ["NLL, nats per episode", "KL, nats per episode"]
+    assert [t.get_text() for t in panels[1].get_legend().get_texts()] == list(kinds)
+    for ax, column in zip(panels, ("nll", "kl"), strict=True):
+        drawn = [line.get_ydata().tolist() for line in ax.lines if len(line.get_xdata())]
+        assert drawn == [curve[column].tolist() for curve in curves.values()]
 
 
 def test_episodes_are_whole():

@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import wmlib
 from wmlib import experiments
+from wmlib.__main__ import main
 from wmlib.checkpoint import read_metrics
 from wmlib.errors import BadInput
 from wmlib.experiments import training
@@ -95,9 +95,18 @@ def test_the_settings_of_an_experiment_reach_the_run(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("minutes", [None, 5])
 def test_an_interrupted_run_is_not_stored(minutes, tmp_path, monkeypatch):
-    monkeypatch.setitem(RUNS, "small", TrainingRun(
-        "wmlib/Curtain-v0", (0,), steps=72, minutes=minutes, changes=CHANGES, episodes=1,
-    ))  # fmt: skip
+    monkeypatch.setitem(
+        RUNS,
+        "small",
+        TrainingRun(
+            "wmlib/Curtain-v0",
+            (0,),
+            steps=72,
+            minutes=minutes,
+            changes=CHANGES,
+            episodes=1,
+        ),
+    )
     stopped = contextlib.nullcontext([2])
     monkeypatch.setattr("wmlib.trainer.interruptible", lambda: stopped)
     with pytest.raises(KeyboardInterrupt):
@@ -106,9 +115,17 @@ def test_an_interrupted_run_is_not_stored(minutes, tmp_path, monkeypatch):
 
 
 def test_a_run_that_used_up_its_minutes_is_stored(tmp_path, monkeypatch):
-    monkeypatch.setitem(RUNS, "small", TrainingRun(
-        "wmlib/Curtain-v0", (0,), minutes=0.002, changes=CHANGES, episodes=1,
-    ))  # fmt: skip
+    monkeypatch.setitem(
+        RUNS,
+        "small",
+        TrainingRun(
+            "wmlib/Curtain-v0",
+            (0,),
+            minutes=0.002,
+            changes=CHANGES,
+            episodes=1,
+        ),
+    )
     (line,) = experiments.run("small", tmp_path)
     assert line["steps"] > 0
 
@@ -141,6 +158,19 @@ def test_stored_curves_can_be_drawn(tmp_path):
     lines = ["seed,steps,eval_return", "0,0,1", "0,10,2", "3,0,1", "3,10,"]
     (tmp_path / "curtain.csv").write_text("\n".join(lines) + "\n")
     (tmp_path / "curtain.jsonl").write_text('{"seed": 0}\n{"seed": 3}\n')
-    experiments.draw("curtain", tmp_path, tmp_path / "curves.png")
-    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
-    assert (picture != 255).any(-1).sum() > 1000
+    (ax,) = experiments.drawing("curtain")(tmp_path).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[[0, 1], [10, 2]], [[0, 1]]]
+    assert ax.get_title() == "wmlib/Curtain-v0: 2 seeds, actions sampled"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("environment steps", "mean return")
+
+
+@pytest.mark.parametrize("name", experiments.names())
+def test_what_cannot_be_drawn_is_refused_before_anything_runs(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "run", lambda *_: pytest.fail("it ran"))
+    words = ["experiment", name, "--out", str(tmp_path / "out")]
+    assert main([*words, "--plot", str(tmp_path / "missing" / "a.png")]) == 2
+    assert "there is no directory" in capsys.readouterr().err
+    if name in ("hospital", "world_model"):
+        assert main([*words, "--plot", str(tmp_path / "a.png")]) == 2
+        assert f"'{name}' draws no picture" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -196,10 +196,10 @@ def test_an_agent_dreams_only_of_its_own_world(tmp_path):
 
 
 def test_a_picture_shows_itself_or_its_sentence():
-    bundle, look = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
+    bundle, size = Picture(Image.new("RGB", (4, 2)), "a black box")._repr_mimebundle_()
     assert bundle["text/plain"] == "a black box"
     assert Image.open(io.BytesIO(bundle["image/png"])).size == (4, 2)
-    assert look == {"image/png": {"width": 2, "alt": "a black box"}}  # sharp where pixels are small
+    assert size == {"image/png": {"width": 2, "alt": "a black box"}}  # sharp where pixels are small
 
 
 def test_a_stored_picture_is_small_and_keeps_the_frequent_colours():

@@ -136,9 +136,9 @@ def test_memory_finds_a_lane_that_is_written_into_h(agent, monkeypatch):
     rows = hospital.windows(agent, 1, 300)
     seen = agent.world.observe(rows)
     cells = rows["obs"][:, 0, :2, :, 0].float().mean(1).view(300, 8, 2).mean(-1)
-    told = seen.state.h.clone()
-    told[:, 3, :8] = cells / 255
-    states = seen.state._replace(h=told)
+    h = seen.state.h.clone()
+    h[:, 3, :8] = cells / 255
+    states = seen.state._replace(h=h)
     monkeypatch.setattr(agent.world, "observe", lambda _: type(seen)(states, *list(seen)[1:]))
     assert diagnostics.memory_share(agent, rows) > 0.99
 

@@ -105,15 +105,23 @@ def test_the_server_tidies_widgets_when_it_saves(tmp_path):
         for states in ({"a": [], "b": []}, {}):  # the kernel is alive, then it is not
             book = {**notebook(["a"], states), "nbformat": 4, "nbformat_minor": 5}
             book["cells"] = [
-                {"cell_type": "code", "id": "x", "metadata": {}, "source": "", "outputs": [
-                    {"output_type": "display_data", "metadata": {}, "data": output["data"]}
-                    for output in book["cells"][1]["outputs"][1:]
-                ], "execution_count": None}
-            ]  # fmt: skip
+                {
+                    "cell_type": "code",
+                    "id": "x",
+                    "metadata": {},
+                    "source": "",
+                    "outputs": [
+                        {"output_type": "display_data", "metadata": {}, "data": output["data"]}
+                        for output in book["cells"][1]["outputs"][1:]
+                    ],
+                    "execution_count": None,
+                }
+            ]
             request = urllib.request.Request(
-                f"{about['url']}api/contents/a%20b.ipynb?token={about['token']}", method="PUT",
+                f"{about['url']}api/contents/a%20b.ipynb?token={about['token']}",
+                method="PUT",
                 data=json.dumps({"type": "notebook", "content": book}).encode(),
-            )  # fmt: skip
+            )
             urllib.request.urlopen(request, timeout=10).close()
             stored = json.loads((tmp_path / "a b.ipynb").read_text())
             assert set(extension.widget_states(stored)) == {"a"}

@@ -16,9 +16,18 @@ from wmlib.optim import LaProp
 
 CURTAIN = "wmlib/Curtain-v0"
 QUICK = {
-    "deter": 16, "hidden": 8, "units": 8, "depth": 8, "num_envs": 4, "batch_size": 4,
-    "batch_length": 8, "random_steps": 64, "model_updates": 3, "warmup": 0, "horizon": 3,
-}  # fmt: skip
+    "deter": 16,
+    "hidden": 8,
+    "units": 8,
+    "depth": 8,
+    "num_envs": 4,
+    "batch_size": 4,
+    "batch_length": 8,
+    "random_steps": 64,
+    "model_updates": 3,
+    "warmup": 0,
+    "horizon": 3,
+}
 
 
 class PlainGRU(nn.Module):
@@ -85,8 +94,16 @@ def test_the_changed_agent_trains_acts_and_dreams(core, changes, world):
     before = weights(agent)
     result = wmlib.train(agent, env, steps=120, progress=False, eval_episodes=2)
     assert result.updates > 10 and np.isfinite(result.eval_return_mean)
-    parts = ("world.encoder", "world.rssm.core", "world.rssm.prior", "world.rssm.posterior",
-             "world.decoder", "actor", "critic.fast", "critic.slow")  # fmt: skip
+    parts = (
+        "world.encoder",
+        "world.rssm.core",
+        "world.rssm.prior",
+        "world.rssm.posterior",
+        "world.decoder",
+        "actor",
+        "critic.fast",
+        "critic.slow",
+    )
     moved = [k for k, v in agent.state_dict().items() if not torch.equal(v, before[k])]
     for part in parts:
         assert any(name.startswith(part) for name in moved), part
@@ -123,9 +140,19 @@ def test_a_standard_agent_does_not_pretend_to_fit(tmp_path):
 def test_the_changed_model_learns():
     """Reconstruction of random play gets far better than that of a model that knows the mean."""
     agent, env = build(
-        PlainGRU, stoch=16, classes=2, deter=64, hidden=32, units=32, num_envs=16, batch_size=16,
-        batch_length=8, model_updates=250, random_steps=512, warmup=20,
-    )  # fmt: skip
+        PlainGRU,
+        stoch=16,
+        classes=2,
+        deter=64,
+        hidden=32,
+        units=32,
+        num_envs=16,
+        batch_size=16,
+        batch_length=8,
+        model_updates=250,
+        random_steps=512,
+        warmup=20,
+    )
     trainer, lines = wmlib.Trainer(agent, env), []
     while not trainer.ready:
         trainer.collect()

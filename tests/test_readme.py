@@ -128,10 +128,10 @@ def test_windows_runs_the_notebooks_as_the_makefile_does():
 
 def test_all_tags_in_use_are_explained():
     table = re.findall(r"^\| (`.*?) \|", text_of(CONTRIBUTING), re.M)
-    told = {tag.partition(":")[0] for tag in re.findall(r"`([^`]+)`", " ".join(table))}
+    known = {tag.partition(":")[0] for tag in re.findall(r"`([^`]+)`", " ".join(table))}
     cells = [cell for path in course.NOTEBOOKS for cell in course.load(path)["cells"]]
     used = {tag.partition(":")[0] for cell in cells for tag in course.tags(cell)}
-    assert used and used <= told
+    assert used and used <= known
 
 
 def test_one_version_everywhere():

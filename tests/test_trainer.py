@@ -276,8 +276,11 @@ def test_every_kind_of_world_can_be_trained_in(name):
     assert trainer.steps >= 64 and trainer.updates > 2
     after = list(trainer.agent.parameters())
     assert all(torch.isfinite(p).all() for p in after)
-    moved = [n for (n, p), q in zip(trainer.agent.named_parameters(), before, strict=True)
-             if not torch.equal(p, q)]  # fmt: skip
+    moved = [
+        n
+        for (n, p), q in zip(trainer.agent.named_parameters(), before, strict=True)
+        if not torch.equal(p, q)
+    ]
     for part in ("world.encoder", "world.rssm", "world.decoder", "actor", "critic.slow"):
         assert any(n.startswith(part) for n in moved), part
     test = wmlib.make_env(env_id, 2, 0, **{**settings, "size": 32})
@@ -302,8 +305,10 @@ def test_train_says_what_it_did(tmp_path):
     assert result.steps == 4 * 18 and result.updates > 0
     assert result.run == str(tmp_path / "run") and result.device == "cpu"
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
-        "run.json", "metrics.csv", "checkpoints",
-    }  # fmt: skip
+        "run.json",
+        "metrics.csv",
+        "checkpoints",
+    }
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path):
@@ -423,8 +428,8 @@ def test_mode_takes_the_likeliest_action_and_sampling_draws():
     with torch.no_grad():
         agent.actor.out.bias.copy_(torch.tensor([0.0, 1.0]))
     for greedy, mixed in ((True, False), (False, True)):
-        told = wmlib.play(agent, env, 6, mode=greedy)
-        assert (told["action"][~told["is_last"]] == 0).any() == mixed
+        episode = wmlib.play(agent, env, 6, mode=greedy)
+        assert (episode["action"][~episode["is_last"]] == 0).any() == mixed
 
 
 def random_states():
@@ -445,16 +450,18 @@ def test_looking_on_leaves_weights_and_global_random_state_alone(call):
 
 def test_play_tells_rows_as_replay_would():
     env = steady_env([2, 3], [1.0, 2.0])
-    told = wmlib.play(make_agent(env), env, 7)
-    np.testing.assert_array_equal(told["obs"][0, :, 0], [0, 1, 2, 0, 1, 2, 0])
-    np.testing.assert_array_equal(told["reward"], [[0, 1, 1, 0, 1, 1, 0], [0, 2, 2, 2, 0, 2, 2]])
-    np.testing.assert_array_equal(told["is_first"][0], [1, 0, 0, 1, 0, 0, 1])
-    np.testing.assert_array_equal(told["is_last"][1], [0, 0, 0, 1, 0, 0, 0])
-    np.testing.assert_array_equal(told["is_terminal"], told["is_last"])
-    np.testing.assert_array_equal(told["prev_action"][:, 1:], told["action"][:, :-1])
-    assert not told["prev_action"][:, 0].any() and not told["action"][told["is_last"]].any()
+    episode = wmlib.play(make_agent(env), env, 7)
+    np.testing.assert_array_equal(episode["obs"][0, :, 0], [0, 1, 2, 0, 1, 2, 0])
+    np.testing.assert_array_equal(episode["reward"], [[0, 1, 1, 0, 1, 1, 0], [0, 2, 2, 2, 0, 2, 2]])
+    np.testing.assert_array_equal(episode["is_first"][0], [1, 0, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(episode["is_last"][1], [0, 0, 0, 1, 0, 0, 0])
+    np.testing.assert_array_equal(episode["is_terminal"], episode["is_last"])
+    np.testing.assert_array_equal(episode["prev_action"][:, 1:], episode["action"][:, :-1])
+    assert (
+        not episode["prev_action"][:, 0].any() and not episode["action"][episode["is_last"]].any()
+    )
     for i, world in enumerate(env.vec.envs):
-        actions = told["action"][i, :-1][~told["is_last"][i, :-1]]
+        actions = episode["action"][i, :-1][~episode["is_last"][i, :-1]]
         np.testing.assert_array_equal(actions, world.actions[: len(actions)])
 
 
@@ -465,8 +472,13 @@ def test_metrics_are_readable_and_monotone(tmp_path, monkeypatch):
     trainer = make_trainer("CartPole-v1", tmp_path)
     fake_clock(monkeypatch, 1.0)
     seen = []
-    trainer.run(96, eval_every=40, eval_episodes=2, progress=False,
-                on_log=lambda t, line: seen.append((t.steps, line)))  # fmt: skip
+    trainer.run(
+        96,
+        eval_every=40,
+        eval_episodes=2,
+        progress=False,
+        on_log=lambda t, line: seen.append((t.steps, line)),
+    )
     metrics = read_metrics(tmp_path / "metrics.csv")
     losses = trainer.agent.scales()
     assert list(metrics) == [*COLUMNS, "kl", "entropy", "return", "return_scale", *losses]

@@ -214,13 +214,23 @@ def run_dream(args: Dream) -> str:
     return json.dumps({"run": args.run, "out": args.out, "frames": frames})
 
 
+def writable_picture(name: str | None) -> Path | None:
+    """Where to write a picture, if asked for; refused before anything is computed."""
+    picture = Path(name) if name else None
+    if picture and not picture.parent.is_dir():
+        raise BadInput(f"Cannot write {picture}: there is no directory {picture.parent}.")
+    return picture
+
+
 def run_experiment(args: Experiment) -> str:
     """Run it; returns a line of JSON."""
     from wmlib import experiments
 
+    picture = writable_picture(args.plot)
+    draw = experiments.drawing(args.name) if picture else None
     lines = experiments.run(args.name, Path(args.out), args.threads, args.seeds, args.jobs)
-    if args.plot:
-        experiments.draw(args.name, Path(args.out), Path(args.plot))
+    if draw:
+        draw(Path(args.out)).savefig(picture)
     return json.dumps(lines)
 
 
@@ -241,13 +251,11 @@ def run_bench(args: Bench) -> str:
 
     if args.seconds <= 0:
         raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
-    picture = Path(args.plot) if args.plot else None
-    if picture is not None and not picture.parent.is_dir():
-        raise BadInput(f"Cannot write {picture}: there is no directory {picture.parent}.")
+    picture = writable_picture(args.plot)
     result = bench(args.cases, args.threads, args.seconds)
     print(table(result), file=sys.stderr)
-    if picture is not None:
-        draw(result, picture)
+    if picture:
+        draw(result).savefig(picture)
     return json.dumps(result)
 
 

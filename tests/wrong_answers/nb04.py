@@ -17,12 +17,18 @@ WRONG = {
         (HEAD + "return probs.argmax(-1)", "as often as probs says"),
         (HEAD + "return (probs.cumsum(-1) > u[..., None]).sum(-1)", "leave that range"),
         (HEAD + "return torch.multinomial(probs, 1)[..., 0]", "Evenly spread u should"),
-        (HEAD + "return 2 - (probs.flip(-1).cumsum(-1)[..., :-1] < u[..., None]).sum(-1)",
-         "go 0, 1, 2"),
-        (HEAD + "return F.one_hot((probs.cumsum(-1)[..., :-1] < u[..., None]).sum(-1), 3)",
-         "should have shape (1000,)"),
-        (HEAD + "return torch.searchsorted(probs.flatten(0, -2)[0].cumsum(-1), u)",
-         "another die's piece"),
+        (
+            HEAD + "return 2 - (probs.flip(-1).cumsum(-1)[..., :-1] < u[..., None]).sum(-1)",
+            "go 0, 1, 2",
+        ),
+        (
+            HEAD + "return F.one_hot((probs.cumsum(-1)[..., :-1] < u[..., None]).sum(-1), 3)",
+            "should have shape (1000,)",
+        ),
+        (
+            HEAD + "return torch.searchsorted(probs.flatten(0, -2)[0].cumsum(-1), u)",
+            "another die's piece",
+        ),
     ],
     "04.3": [
         (PRETEND + "onehot", "no gradient flows"),
@@ -34,16 +40,20 @@ WRONG = {
     "04.4": [
         (LOSS + "return (cost * logp).mean()", "as noisy as without"),
         (LOSS + "return ((cost - cost.mean()) * logp).mean()", "contain the throw's own cost"),
-        (LOSS + "return -((cost - (cost.sum() - cost) / (len(cost) - 1)) * logp).mean()",
-         "points the wrong way"),
+        (
+            LOSS + "return -((cost - (cost.sum() - cost) / (len(cost) - 1)) * logp).mean()",
+            "points the wrong way",
+        ),
         (LOSS + "return (cost - cost.mean()).mean()", "logp must appear"),
         (LOSS + "return ((cost - (cost.sum() - cost)) * logp).sum()", "a sum for a mean"),
     ],
     "04.5": [
         (LARGEST + "return -math.log(mix / classes)", "q has unimix too"),
-        (LARGEST + "a = 1 - mix + mix / classes\n    return a * math.log(a * classes / mix)",
-         "One face is missing"),
+        (
+            LARGEST + "a = 1 - mix + mix / classes\n    return a * math.log(a * classes / mix)",
+            "One face is missing",
+        ),
         (LARGEST + "return (1 - mix) * math.log((1 - mix) * classes / mix)", "not 1 - mix"),
         (LARGEST + "return 5.9241", "sure of different faces"),
     ],
-}  # fmt: skip
+}

@@ -38,8 +38,10 @@ WRONG = {
             REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H + 1))",
             "the reach approaches H",
         ),
-        (REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H)) + 0.25",
-         "leaves out the weight"),
+        (
+            REACH + "sum(n * (1 - lam) * lam ** (n - 1) for n in range(1, H)) + 0.25",
+            "leaves out the weight",
+        ),
         (REACH + "sum(lam**k for k in range(1, H + 1)) + 1 - lam", "rewards on average"),
     ],
     "09.3": [
@@ -55,4 +57,4 @@ WRONG = {
         (TIP + "return np.log(p / (1 - p)) / np.log(3)", "for free"),
         (TIP + "return np.log(p) / np.log(0.77)", "not the 0.5 of staying"),
     ],
-}  # fmt: skip
+}

@@ -40,8 +40,10 @@ def core(inputs="deter + latent + actions", more="", flat="", result=""):
 WRONG = {
     "11.1": [
         (UPDATES.format(f"{ROWS} / {SIZE}"), "The model alone gets model_updates first"),
-        (UPDATES.format(f"config.model_updates + steps * config.ratio / {SIZE}"),
-         "Steps of random play owe nothing"),
+        (
+            UPDATES.format(f"config.model_updates + steps * config.ratio / {SIZE}"),
+            "Steps of random play owe nothing",
+        ),
         (UPDATES.format(f"config.model_updates + {ROWS}"), "The ratio counts rows"),
         (UPDATES.format(f"config.model_updates + {ROWS} / config.batch_size"), "divide by both"),
         (UPDATES.format("steps"), "there should be about 1,675 updates"),
@@ -50,8 +52,10 @@ WRONG = {
     "11.2": [
         (WHY.format("(1 + returns.mean()) / 2", "0.0"), "also holds the cost of moves"),
         (WHY.format("(returns > 0.9).mean()", "0.0"), "leaves a positive return"),
-        (WHY.format("(returns > 0).mean()", "((1 - returns) / 0.02).mean()"),
-         "A missed episode starts from -1"),
+        (
+            WHY.format("(returns > 0).mean()", "((1 - returns) / 0.02).mean()"),
+            "A missed episode starts from -1",
+        ),
         (WHY.format("(returns > 0).mean()", "(1 - returns).mean()"), "moves on average"),
         ("def why(returns):\n    return returns.mean()", "should return two numbers"),
     ],
@@ -63,19 +67,31 @@ WRONG = {
         ("answer = ['weights']", "should be a dictionary"),
     ],
     "11.4": [
-        (core("latent + actions", result="torch.tanh(self.rule(torch.cat([z, token], -1)))"),
-         "does not depend on h"),
-        (core("deter + latent", result="torch.tanh(self.rule(torch.cat([h, z], -1)))"),
-         "does not depend on the action"),
-        (core(result="self.rule(torch.cat([h, z, token], -1)).mean(0, keepdim=True).expand_as(h)"),
-         "Rows of the batch change each other"),
+        (
+            core("latent + actions", result="torch.tanh(self.rule(torch.cat([z, token], -1)))"),
+            "does not depend on h",
+        ),
+        (
+            core("deter + latent", result="torch.tanh(self.rule(torch.cat([h, z], -1)))"),
+            "does not depend on the action",
+        ),
+        (
+            core(
+                result="self.rule(torch.cat([h, z, token], -1)).mean(0, keepdim=True).expand_as(h)"
+            ),
+            "Rows of the batch change each other",
+        ),
         (core(result="torch.cat([h, z, token], -1)"), "should have shape"),
         (core(more="self.spare = nn.Linear(2, 2)"), "had not moved"),
-        (core(result="torch.tanh(self.rule(torch.cat([h, z, token], -1)).detach() + h)"),
-         "had not moved"),
+        (
+            core(result="torch.tanh(self.rule(torch.cat([h, z, token], -1)).detach() + h)"),
+            "had not moved",
+        ),
         (core(flat=".flatten(0, -2)"), "keep the axes in front"),
-        (core(result="torch.tanh(self.rule(torch.cat([h, z, token], -1))) + torch.rand(())"),
-         "chance belongs into z"),
+        (
+            core(result="torch.tanh(self.rule(torch.cat([h, z, token], -1))) + torch.rand(())"),
+            "chance belongs into z",
+        ),
         (core() + "\nCore = Core(4, 4, 3)", "should be a class"),
     ],
-}  # fmt: skip
+}

@@ -33,6 +33,8 @@ def expect(what: str, value: object, low: float = -math.inf, high: float = math.
     Args:
         what: what was measured, as a noun with its unit: "the share of balls redrawn".
         value: one number, or an array or tensor that holds one.
+        low: the smallest value expected.
+        high: the largest value expected.
 
     Raises:
         BadInput: not one number, or bounds that leave no room.

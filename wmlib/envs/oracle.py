@@ -54,7 +54,7 @@ def coin_table(rules: Rules) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def sweep(
-    rules: Rules, gamma: float = 1.0, policy: np.ndarray | None = None, look: bool = True
+    rules: Rules, gamma: float = 1.0, policy: np.ndarray | None = None, sees_reveal: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Dynamic programming from the last frame back to the first.
 
@@ -62,7 +62,7 @@ def sweep(
         rules: the world.
         gamma: discount per step.
         policy: action probabilities (R - 1, 4, K + 1, L, 3) to evaluate; None finds the best.
-        look: False for somebody who never looks at the ball again once it was hidden.
+        sees_reveal: False for somebody who never looks at the ball again once it was hidden.
 
     Returns:
         Values (R, 4, K + 1, L) and the policy. The last row of values is the final reward, which
@@ -74,7 +74,7 @@ def sweep(
     best = np.zeros((*values[:-1].shape, 3))
     for t in reversed(range(rules.last)):
         ahead = values[t + 1] * (1.0 if t + 1 == rules.last else gamma)  # (4, K + 1, L)
-        if look and t + 1 == rules.reveal:
+        if sees_reveal and t + 1 == rules.reveal:
             ahead[:, -1] = mix(rules, ahead)  # the next frame will show the coin
         q = ahead[..., NEXT] - COST  # (4, K + 1, L, 3)
         best[t] = np.eye(3)[(q + TIE_BREAK).argmax(-1)] if policy is None else policy[t]
@@ -148,7 +148,7 @@ def optimal_return(rules: Rules, gamma: float = 1.0) -> float:
 
 def camping_return(rules: Rules) -> float:
     """Return of the best policy that ignores the reveal: walk to one lane and wait there."""
-    return at_start(sweep(rules, look=False)[0])
+    return at_start(sweep(rules, sees_reveal=False)[0])
 
 
 def random_return(rules: Rules) -> float:

@@ -6,16 +6,22 @@ A module has the name of its experiment; `training` holds several, and `store` k
 """
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from wmlib.errors import BadInput
 from wmlib.experiments import training
 
-__all__ = ["MODULES", "draw", "names", "run"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["MODULES", "drawing", "names", "run"]
 
 # Experiments that are not plain training runs. Each module has `run(out, threads, seeds)`, and
-# `draw(out, picture)` where there is something to draw.
+# `draw(out)`, which returns a matplotlib figure, where there is something to draw.
 MODULES = ("ablations", "dream_policy", "hospital", "losses", "model_free", "world_model")
 
 
@@ -42,18 +48,17 @@ def run(
     return _module(name).run(out, threads, seeds)
 
 
-def draw(name: str, out: Path, picture: Path) -> None:
-    """Draw what is stored of an experiment to a PNG.
+def drawing(name: str) -> Callable[[Path], "Figure"]:
+    """The function that draws what is stored of an experiment: directory -> matplotlib figure.
 
     Raises:
         BadInput: no experiment of that name, or none that draws.
     """
     if name in training.RUNS:
-        training.draw(name, out, picture)
-    elif hasattr(_module(name), "draw"):
-        _module(name).draw(out, picture)
-    else:
+        return partial(training.draw, name)
+    if not hasattr(_module(name), "draw"):
         raise BadInput(f"Experiment '{name}' draws no picture; drop --plot.")
+    return _module(name).draw
 
 
 def _module(name: str) -> ModuleType:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from wmlib.optim import LaProp, clip, gradients, rate
 from wmlib.rssm import Observed
 from wmlib.runtime import set_threads
 from wmlib.world_model import WorldModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["ABLATIONS", "WORLDS", "Ablation", "Adam", "NoScale", "draw", "plan", "results", "run"]
 
@@ -244,8 +247,8 @@ def run(out: Path, jobs: int = 1, seeds: tuple[int, ...] = ()) -> list[dict]:
     return store.runs()
 
 
-def draw(out: Path, picture: Path) -> None:
-    """Final returns of every ablation, one dot a seed, to a PNG."""
+def draw(out: Path) -> "Figure":
+    """Final returns of every ablation: a panel a world, a row an ablation, one dot a seed."""
     from matplotlib.figure import Figure
 
     from wmlib.figures import AMBER, SLATE
@@ -264,4 +267,4 @@ def draw(out: Path, picture: Path) -> None:
         ax.set_yticks(range(len(names)), names)
         ax.invert_yaxis()
         ax.set(title=f"{world}, {WORLDS[world].steps:,} steps", xlabel="return, most likely action")
-    figure.savefig(picture)
+    return figure

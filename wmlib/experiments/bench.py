@@ -15,8 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -29,6 +28,9 @@ from wmlib.config import Config, preset
 from wmlib.errors import BadInput
 from wmlib.runtime import seed_everything, set_threads
 from wmlib.spaces import Space, encode_action, obs_kind
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["CASES", "SCALING", "bench", "draw", "exponent", "measure", "table"]
 
@@ -335,8 +337,8 @@ def _cells(values: list) -> str:
     return "".join(f"{value!s:>12}" for value in values)
 
 
-def draw(result: dict, picture: Path) -> None:
-    """Where the time goes in `tiny`, and how it grows, to a PNG."""
+def draw(result: dict) -> "Figure":
+    """Where the time of an update goes, and how it grows."""
     from matplotlib.figure import Figure
 
     from wmlib.figures import AMBER, SLATE
@@ -372,7 +374,7 @@ def draw(result: dict, picture: Path) -> None:
         ax.set(xlabel=name, title=f"in the end as $n^{{{axis['exponent']}}}$")
         if i == 0:
             ax.set_ylabel("ms per update (log scale)")
-    figure.savefig(picture)
+    return figure
 
 
 def _inside(value: float, times: list[float]) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,9 @@ from wmlib.rssm import State
 from wmlib.runtime import seed_everything
 from wmlib.spaces import Space
 from wmlib.world_model import WorldModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "CHANGES",
@@ -260,8 +263,8 @@ def run(
     return run_missing(results(out), threads, keys, partial(run_seed, size=size))
 
 
-def draw(out: Path, picture: Path) -> None:
-    """Final real returns of every variant, one dot a seed, to a PNG."""
+def draw(out: Path) -> "Figure":
+    """Final real returns: a row a variant, one dot a seed."""
     from matplotlib.figure import Figure
 
     from wmlib.figures import SLATE
@@ -275,4 +278,4 @@ def draw(out: Path, picture: Path) -> None:
     ax.set_yticks(range(len(VARIANTS)), list(VARIANTS))
     ax.invert_yaxis()
     ax.set(title=f"Curtain, {SIZE.updates} updates in dreams only", xlabel="real return")
-    figure.savefig(picture)
+    return figure

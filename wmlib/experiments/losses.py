@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from wmlib.losses import total
 from wmlib.play import play
 from wmlib.runtime import seed_everything
 from wmlib.world_model import WorldModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "OBJECTIVES",
@@ -137,8 +141,8 @@ def run(
     return run_missing(results(out), threads, keys, partial(run_seed, size=size))
 
 
-def draw(out: Path, picture: Path) -> None:
-    """Draw NLL and KL over the updates, one colour an objective, one line a seed, to a PNG."""
+def draw(out: Path) -> "Figure":
+    """NLL and KL over the updates: one colour an objective, one line a seed."""
     from matplotlib.figure import Figure
 
     from wmlib.figures.base import CYCLE
@@ -153,4 +157,4 @@ def draw(out: Path, picture: Path) -> None:
     for ax, title in zip(axes, ("NLL, nats per episode", "KL, nats per episode"), strict=True):
         ax.set(title=title, xlabel="updates", yscale="symlog")
     axes[1].legend([axes[1].plot([], [], color=colors[n])[0] for n in names], names, fontsize=8)
-    figure.savefig(picture)
+    return figure

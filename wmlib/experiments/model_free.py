@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
@@ -22,6 +22,9 @@ import torch
 from wmlib.errors import BadInput
 from wmlib.experiments.store import Curve, Store, run_missing
 from wmlib.runtime import seed_everything
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["BASELINES", "SEEDS", "Baseline", "draw", "results", "run", "run_seed", "steps_to"]
 
@@ -229,8 +232,8 @@ def steps_to(points: Points, threshold: float) -> tuple[int | None, float | None
     return None, None
 
 
-def draw(out: Path, picture: Path) -> None:
-    """Draw the stored learning curves, a panel an environment and one line a seed, to a PNG."""
+def draw(out: Path) -> "Figure":
+    """The stored learning curves: a panel an environment, one line a seed."""
     from matplotlib.figure import Figure
 
     from wmlib.figures import learning_curve
@@ -249,7 +252,7 @@ def draw(out: Path, picture: Path) -> None:
         )
         panels[env].set_title(env)
         panels[env].legend(fontsize=8)
-    figure.savefig(picture)
+    return figure
 
 
 def worlds(baseline: Baseline, count: int) -> Any:

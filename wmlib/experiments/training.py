@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from wmlib.experiments.store import Curve, Store, run_missing
 from wmlib.play import evaluate
 from wmlib.runtime import seed_everything
 from wmlib.trainer import train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["RUNS", "TrainingRun", "draw", "run", "run_seed"]
 
@@ -123,8 +126,8 @@ def run_seed(
     return line | {"wall_seconds": round(time.monotonic() - began, 1)}
 
 
-def draw(name: str, out: Path, picture: Path) -> None:
-    """Draw the stored learning curves of an experiment, one line a seed, to a PNG."""
+def draw(name: str, out: Path) -> "Figure":
+    """The stored learning curves of an experiment, one line a seed."""
     from matplotlib.figure import Figure
 
     from wmlib.figures import SLATE, learning_curve
@@ -138,4 +141,4 @@ def draw(name: str, out: Path, picture: Path) -> None:
         learning_curve(ax, steps, returns, "", color=SLATE, alpha=0.8, lw=1.5)
     many = "s" if len(curves) > 1 else ""
     ax.set_title(f"{RUNS[name].env}: {len(curves)} seed{many}, actions sampled")
-    figure.savefig(picture)
+    return figure
