@@ -51,6 +51,21 @@ def python(cell: dict) -> str:
     return "\n".join("" if line.startswith("%") else line for line in lines) + "\n"
 
 
+def widget_examples() -> dict[str, str]:
+    """Code that shows each widget, from the constant `ON_PAGE` of the widgets' own tests.
+
+    `ON_PAGE` is a cell, or several, which ends by making one widget. By the widget's name.
+    """
+    found = {}
+    for path in sorted((ROOT / "tests").glob("test_*.py")):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "ON_PAGE":
+                value = ast.literal_eval(statement.value)
+                for cell in (value,) if isinstance(value, str) else value:
+                    found[ast.unparse(ast.parse(cell).body[-1].value.func)] = cell
+    return found
+
+
 def lines_of(cell: dict) -> int:
     """Lines that are not blank."""
     return sum(bool(line.strip()) for line in source(cell).splitlines())

@@ -9,6 +9,8 @@ from wmlib.errors import BadInput
 from wmlib.widgets import BlindfoldPlayer
 from wmlib.widgets.blindfold import film
 
+ON_PAGE = "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)"
+
 compute = BlindfoldPlayer.compute
 OPEN = (False,) * 8
 SHUT = (False,) * 4 + (True,) * 4

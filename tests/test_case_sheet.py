@@ -9,6 +9,14 @@ from wmlib.experiments.hospital import CHARTS
 from wmlib.widgets import CaseSheet
 from wmlib.widgets.case_sheet import admit, draw
 
+ON_PAGE = """
+from wmlib.experiments.hospital import CHARTS
+from wmlib.experiments.bugs import BUGS
+names = ["healthy", *BUGS]
+value = np.random.default_rng(0).random
+CaseSheet([dict(zip(CHARTS, value(10)), patient=n, seed=s) for n in names for s in (0, 1)])
+"""
+
 compute = CaseSheet.compute
 
 

@@ -11,6 +11,8 @@ from wmlib.errors import BadInput
 from wmlib.widgets import CheatMeter
 from wmlib.widgets.cheat_meter import TAUS, compute, draw, heated, place, soft_policy
 
+ON_PAGE = "CheatMeter(tau=0.1, own={0.1: (0.76, 0.2)})"
+
 
 def test_without_a_bonus_it_is_the_cheat_curve():
     for p in (0.5, 0.6, 0.8, 0.95):

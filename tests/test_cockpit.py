@@ -12,6 +12,8 @@ from PIL import Image
 import wmlib
 from wmlib.widgets import Cockpit
 
+ON_PAGE = "Cockpit(wmlib.load_pretrained('curtain'))"
+
 compute = Cockpit.compute
 LINES = [
     {"steps": 100, "updates": 0, "seconds": 1.0, "episodes": 3, "score": -0.9},

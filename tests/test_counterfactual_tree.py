@@ -11,6 +11,8 @@ from wmlib.rssm import State
 from wmlib.widgets import CounterfactualTree
 from wmlib.widgets.counterfactual_tree import draw, shade, short, step
 
+ON_PAGE = "CounterfactualTree(wmlib.load_pretrained('curtain'), seed=4)"
+
 compute = CounterfactualTree.compute
 
 

@@ -11,6 +11,8 @@ from wmlib.errors import BadInput
 from wmlib.widgets import DreamConsole
 from wmlib.widgets.dream_session import compute, judge
 
+ON_PAGE = "DreamConsole(wmlib.load_pretrained('curtain'))"
+
 
 @pytest.fixture(scope="module")
 def agent():

@@ -9,6 +9,11 @@ from wmlib.errors import BadInput
 from wmlib.widgets import KLSeismograph
 from wmlib.widgets.kl_seismograph import compute, draw, film
 
+ON_PAGE = (
+    "k = [4.5, .3, .1, .1, 1.8, .2, .2, .4]\n"
+    "KLSeismograph({(p, 0.0): [(0, [p] * 8), (9, k)] for p in (0.5, 0.9)})"
+)
+
 KL = [4.5, 0.3, 0.1, 0.1, 1.8, 0.2, 0.2, 0.4]
 RECORDINGS = {
     (0.5, 0.0): [(0, [0.5] * 8), (100, [0.0] * 8), (1000, KL)],

@@ -11,6 +11,8 @@ from wmlib.rssm import State
 from wmlib.widgets import LatentMixer
 from wmlib.widgets.latent_mixer import compute
 
+ON_PAGE = "LatentMixer(wmlib.load_pretrained('curtain'))"
+
 
 @pytest.fixture(scope="module")
 def agent():

@@ -10,6 +10,20 @@ from wmlib.rssm import RecurrentCore
 from wmlib.widgets import MemoryProbe
 from wmlib.widgets.memory_probe import compute
 
+ON_PAGE = """
+import torch
+class Mean:
+    def initial(self, n):
+        return torch.zeros(n, 256)
+    def step(self, h, frame, action):
+        return h / 2 + frame
+    def draw(self, h):
+        return 3 * h - 1
+g = np.random.default_rng(0)
+f = 255 * g.integers(0, 2, (2, 8, 16, 16, 1), np.uint8)
+MemoryProbe(Mean(), f, g.integers(0, 3, (2, 7)))
+"""
+
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 2, (3, 6, 4, 4, 1)).astype(np.uint8) * 255
 ACTIONS = RNG.integers(0, 3, (3, 5))

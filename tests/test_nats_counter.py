@@ -11,6 +11,11 @@ from wmlib.widgets import NatsCounter, NatsEntry, model_entry
 from wmlib.widgets.base import Canvas
 from wmlib.widgets.nats_counter import BLUE, GREEN, compute
 
+ON_PAGE = (
+    "f = np.eye(16)[..., None]\n"
+    "NatsCounter({(k, 8, 1.0): NatsEntry(f, f / k, 1 / k, 3.5, 3.4) for k in (1, 2, 4)})"
+)
+
 FRAME = np.random.default_rng(0).integers(0, 256, (16, 16, 1)).astype(np.uint8)
 
 

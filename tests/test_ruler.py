@@ -9,6 +9,8 @@ from wmlib.losses import lambda_return
 from wmlib.widgets import CreditRuler, Ruler
 from wmlib.widgets.ruler import BINS, RETURNS, compute, credit, draw, draw_credit, place
 
+ON_PAGE = "Ruler()", "CreditRuler()"
+
 
 @pytest.mark.parametrize("count", BINS)
 @pytest.mark.parametrize("pair", [(0, 1000), (-30, 3), (10, 10)])

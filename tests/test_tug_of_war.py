@@ -10,6 +10,8 @@ from wmlib.losses import kl_balance
 from wmlib.widgets import TugOfWar
 from wmlib.widgets.tug_of_war import LR, POSTERIOR, PRIOR, compute, draw
 
+ON_PAGE = "TugOfWar()"
+
 
 @pytest.mark.parametrize("steps", [0, 1, 7])
 @pytest.mark.parametrize("weights", [(1.0, 0.1), (0.3, 2.0)])

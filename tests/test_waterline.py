@@ -9,6 +9,8 @@ from wmlib.losses import kl_balance
 from wmlib.widgets import Waterline
 from wmlib.widgets.waterline import FAINT, SLATE, compute, draw
 
+ON_PAGE = "Waterline(np.random.default_rng(0).gamma(1, 1, (50, 8)), np.ones(8))"
+
 ENTROPY = np.array([3.466, 0, 0, 0, 0.693, 0, 0, 0])
 
 

@@ -12,6 +12,8 @@ from wmlib.errors import BadInput
 from wmlib.widgets import WorldPlayer
 from wmlib.widgets.world_player import compute
 
+ON_PAGE = "WorldPlayer(p=0.7)"
+
 
 def flat(result):
     """Everything in a result, comparable."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from course import widget_examples
 from lab_server import lab_server
 from PIL import Image
 
@@ -18,35 +19,18 @@ from wmlib.widgets.blindfold import LEFT, PITCH
 
 pytestmark = pytest.mark.browser
 
+EXAMPLES = {
+    **widget_examples(),
+    "a failing NatsCounter": "def train(l, k, b):\n"
+    "    assert l < 2, 'only L = 1 can be trained'\n"
+    "    return NatsEntry(np.eye(16)[..., None], np.eye(16)[..., None], 1.0, 3.0, 3.4)\n"
+    "NatsCounter(train, (1, 2), (8,), (1.0,))",
+}
 CELLS = [
     "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)",
-    "DreamConsole(wmlib.load_pretrained('curtain'))",
-    "WorldPlayer(p=0.7)",
-    "f = np.eye(16)[..., None]\n"
-    "NatsCounter({(k, 8, 1.0): NatsEntry(f, f / k, 1 / k, 3.5, 3.4) for k in (1, 2, 4)})",
-    "def train(l, k, b):\n    assert l < 2, 'only L = 1 can be trained'\n"
-    "    return NatsEntry(f, f, 1.0, 3.0, 3.4)\nNatsCounter(train, (1, 2), (8,), (1.0,))",
-    "import torch\nclass Mean:\n    def initial(self, n):\n        return torch.zeros(n, 256)\n"
-    "    def step(self, h, frame, action):\n        return h / 2 + frame\n"
-    "    def draw(self, h):\n        return 3 * h - 1\n"
-    "g = np.random.default_rng(0)\nf = 255 * g.integers(0, 2, (2, 8, 16, 16, 1), np.uint8)\n"
-    "MemoryProbe(Mean(), f, g.integers(0, 3, (2, 7)))",
-    "TugOfWar()",
-    "LatentMixer(wmlib.load_pretrained('curtain'))",
-    "BlindfoldPlayer(wmlib.load_pretrained('curtain'), seed=4)",
-    "Cockpit(wmlib.load_pretrained('curtain'))",
-    "k = [4.5, .3, .1, .1, 1.8, .2, .2, .4]\n"
-    "KLSeismograph({(p, 0.0): [(0, [p] * 8), (9, k)] for p in (0.5, 0.9)})",
-    "CheatMeter(tau=0.1, own={0.1: (0.76, 0.2)})",
-    "Waterline(np.random.default_rng(0).gamma(1, 1, (50, 8)), np.ones(8))",
-    "Ruler()",
-    "CreditRuler()",
-    "CounterfactualTree(wmlib.load_pretrained('curtain'), seed=4)",
-    "from wmlib.experiments.hospital import CHARTS\nfrom wmlib.experiments.bugs import BUGS\n"
-    "names = ['healthy', *BUGS]\nvalue = np.random.default_rng(0).random\n"
-    "CaseSheet([dict(zip(CHARTS, value(10)), patient=n, seed=s) for n in names for s in (0, 1)])",
+    *EXAMPLES.values(),
 ]
-COUNT = len(CELLS) - 1  # widgets; the cockpit has four pictures, the others one
+PICTURES = len(EXAMPLES) + 3  # the cockpit has four, the others one
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
@@ -65,7 +49,7 @@ def page(request, chromium, course):
         page.get_by_text("Run", exact=True).first.click()
         page.get_by_text("Run All Cells", exact=True).click()
         images = "document.querySelectorAll('.jupyter-widgets img')"
-        page.wait_for_function(f"{images}.length == {COUNT + 3}")
+        page.wait_for_function(f"{images}.length == {PICTURES}")
         page.wait_for_function(f"[...{images}].every(i => i.naturalWidth > 0)")
         yield page
         if folder := os.environ.get("WMLIB_SCREENSHOTS"):
@@ -75,9 +59,10 @@ def page(request, chromium, course):
 
 
 class Shown:
-    """The k-th widget on the page."""
+    """A widget on the page."""
 
-    def __init__(self, page, k):
+    def __init__(self, page, name):
+        k = list(EXAMPLES).index(name)
         self.page = page
         self.root = page.locator(".jp-OutputArea-output", has=page.locator("img")).nth(k)
         self.image = self.root.locator("img").first
@@ -121,8 +106,8 @@ class Shown:
 
 
 def test_pictures_are_there_before_any_click_and_sharp(page):
-    for k in range(COUNT):
-        shown = Shown(page, k)
+    for name in EXAMPLES:
+        shown = Shown(page, name)
         size = shown.image.evaluate("i => [i.clientWidth, i.clientHeight]")
         pixels = shown.pixels()
         assert size == [pixels.shape[1] // 2, pixels.shape[0] // 2] and size[0] > 600  # two to one
@@ -142,7 +127,7 @@ def test_the_theme_is_the_one_asked_for(page, request):
 
 
 def test_the_dream_console_obeys(page):
-    console = Shown(page, 0)
+    console = Shown(page, "DreamConsole")
     assert console.changes(console.button("◀ left").click)
     assert console.changes(console.button("stay").click)
     assert console.changes(console.button("step").click)
@@ -156,7 +141,7 @@ def test_the_dream_console_obeys(page):
 
 
 def test_the_world_player_obeys(page):
-    player = Shown(page, 1)
+    player = Shown(page, "WorldPlayer")
     assert player.changes(player.button("right ▶").click)
     assert player.changes(player.button("stay").click)
     for k in range(2):
@@ -166,12 +151,12 @@ def test_the_world_player_obeys(page):
 
 
 def test_the_nats_counter_obeys(page):
-    counter = Shown(page, 2)
+    counter = Shown(page, "NatsCounter")
     assert counter.changes(lambda: counter.nudge(0))
 
 
 def test_the_memory_probe_obeys(page):
-    probe = Shown(page, 4)
+    probe = Shown(page, "MemoryProbe")
     assert probe.changes(probe.button("wipe h").click)
     assert probe.changes(lambda: probe.nudge(0))
     assert probe.changes(lambda: probe.nudge(1))
@@ -179,7 +164,7 @@ def test_the_memory_probe_obeys(page):
 
 
 def test_an_error_is_a_line_below_the_picture(page):
-    counter = Shown(page, 3)
+    counter = Shown(page, "a failing NatsCounter")
     before = counter.pixels()
     counter.nudge(0)
     counter.root.get_by_text("AssertionError: only L = 1 can be trained").wait_for()
@@ -187,20 +172,20 @@ def test_an_error_is_a_line_below_the_picture(page):
 
 
 def test_the_tug_of_war_obeys(page):
-    tug = Shown(page, 5)
+    tug = Shown(page, "TugOfWar")
     for k in (0, 2, 3):
         assert tug.changes(lambda k=k: tug.nudge(k))
 
 
 def test_the_latent_mixer_obeys(page):
-    mixer = Shown(page, 6)
+    mixer = Shown(page, "LatentMixer")
     assert mixer.changes(mixer.button("swap h").click)
     assert mixer.changes(mixer.button("zero h").click)
     assert mixer.changes(lambda: mixer.nudge(0, "ArrowLeft"))
 
 
 def test_the_blindfold_player_obeys(page):
-    player = Shown(page, 7)
+    player = Shown(page, "BlindfoldPlayer")
     assert player.changes(lambda: player.nudge(0))  # eyes close later
     eyes = player.root.locator(".widget-toggle-button")
     assert eyes.count() == 8 and eyes.first.is_disabled()
@@ -218,7 +203,7 @@ def test_the_cockpit_obeys(page):
     names = ["training", "blindfold", "dream console", "latent mixer"]
     assert root.locator(".lm-TabBar-tab").all_inner_texts() == names
     root.get_by_text("dream console", exact=True).click()
-    console = Shown(page, 8)
+    console = Shown(page, "Cockpit")
     console.image = root.locator("img:visible")
     root.locator("img[alt^='Dream console:']").wait_for()
     assert console.changes(root.get_by_role("button", name="step", exact=True).click)
@@ -231,13 +216,13 @@ def test_the_cockpit_obeys(page):
 
 
 def test_the_kl_seismograph_obeys(page):
-    seismograph = Shown(page, 9)
+    seismograph = Shown(page, "KLSeismograph")
     assert seismograph.changes(lambda: seismograph.nudge(0, "ArrowLeft"))
     assert seismograph.changes(seismograph.button("0.9").click)
 
 
 def test_the_cheat_meter_obeys(page):
-    meter = Shown(page, 10)
+    meter = Shown(page, "CheatMeter")
     assert meter.changes(meter.button("bet").click)
     assert not meter.changes(meter.button("bet").click, seconds=2)  # once is enough
     for k in (0, 1, 2):
@@ -245,14 +230,14 @@ def test_the_cheat_meter_obeys(page):
 
 
 def test_the_waterline_and_the_rulers_obey(page):
-    for k in (11, 12, 13):
-        shown = Shown(page, k)
+    for name in ("Waterline", "Ruler", "CreditRuler"):
+        shown = Shown(page, name)
         assert shown.changes(lambda shown=shown: shown.nudge(0, "ArrowLeft"))
         assert shown.changes(lambda shown=shown: shown.nudge(1, "ArrowLeft"))
 
 
 def test_the_counterfactual_tree_obeys(page):
-    tree = Shown(page, 14)
+    tree = Shown(page, "CounterfactualTree")
     assert tree.changes(lambda: tree.nudge(0, "ArrowLeft"))
     assert tree.changes(lambda: tree.nudge(1))
     assert tree.changes(tree.root.locator("input[type=checkbox]").click)
@@ -260,7 +245,7 @@ def test_the_counterfactual_tree_obeys(page):
 
 
 def test_the_case_sheet_obeys(page):
-    sheet = Shown(page, 15)
+    sheet = Shown(page, "CaseSheet")
     assert sheet.changes(sheet.button("order").click)
     case = sheet.root.locator("select").nth(0)
     assert sheet.changes(lambda: case.select_option("C"))
