@@ -31,7 +31,7 @@ lab: $(READY)
 	  --LabApp.default_url=/lab/tree/notebooks/00_why_dream.ipynb $(LAB_ARGS)
 
 test: $(READY)
-	"$(BIN)/python" -m pytest
+	"$(BIN)/python" -m pytest -n 2 --dist loadfile
 	WMLIB_STRICT=1 WMLIB_THREADS=1 WMLIB_PROGRESS= "$(BIN)/python" -m pytest --nbval --nbval-current-env \
 	  --nbval-cell-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile notebooks
 

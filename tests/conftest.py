@@ -3,6 +3,11 @@
 The NumPy functions are written from the formulas, not from `wmlib`; they read only its parameters.
 """
 
+import os
+import sys
+
+os.environ.update(OMP_NUM_THREADS="1", WMLIB_THREADS="1")  # read by torch when it is imported
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -34,8 +39,12 @@ MINI = Config(
 
 
 @pytest.fixture(autouse=True)
-def seeded():
+def fresh():
+    """Every test begins with the same seed, one thread, and no style that a notebook has set."""
     torch.manual_seed(0)
+    torch.set_num_threads(1)
+    if matplotlib := sys.modules.get("matplotlib"):
+        matplotlib.rcdefaults()
 
 
 def pick_argmax(probs):

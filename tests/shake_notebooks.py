@@ -298,7 +298,8 @@ def shake_tests() -> int:
     status = 0
     for level in ("sse", "avx2"):
         print(f"pytest, {level}", flush=True)
-        command = [sys.executable, "-m", "pytest", "-m", "not browser"]
+        command = [sys.executable, "-m", "pytest", "-m", "not browser", "-n", "2"]
+        command += ["--dist", "loadfile"]
         done = subprocess.run(command, cwd=ROOT, env={**os.environ, **LEVELS[level]}, check=False)
         status = max(status, done.returncode)
     return status

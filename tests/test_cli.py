@@ -64,9 +64,8 @@ def register():
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Run in an empty directory, with one thread."""
+    """Run in an empty directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WMLIB_THREADS", "1")
 
 
 @pytest.fixture(scope="module")

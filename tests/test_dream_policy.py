@@ -30,11 +30,6 @@ from wmlib.rssm import State
 TINY = Size(updates=4, every=2, batch=288, episodes=16, exam=8)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
-
-
 @pytest.fixture(scope="module")
 def agent():
     return wmlib.load_pretrained("curtain")

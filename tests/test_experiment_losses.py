@@ -13,7 +13,6 @@ from wmlib.losses import total
 
 
 def test_results_are_written_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
     small = Size(updates=2, every=1, batch=4, episodes=8)
     kinds = {name: OBJECTIVES[name] for name in ("recipe", "beta 10")}
     monkeypatch.setattr(losses, "OBJECTIVES", kinds)

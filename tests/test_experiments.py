@@ -29,8 +29,7 @@ TINY = TrainingRun(
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
+def small_run(monkeypatch):
     monkeypatch.setitem(RUNS, "small", TINY)
 
 

@@ -144,7 +144,6 @@ def test_memory_finds_a_lane_that_is_written_into_h(agent, monkeypatch):
 
 
 def test_results_are_written_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
     plan = {"healthy": (0, 1)} | dict.fromkeys(BUGS, (0,)) | {hospital.LONGER: (1,)}
     monkeypatch.setattr(hospital, "PLAN", plan)
     lines = hospital.run(tmp_path, size=SMALL)

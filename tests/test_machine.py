@@ -18,7 +18,6 @@ PINS = machine.pinned((ROOT / "requirements.txt").read_text())
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch):
     """A machine on which nothing is wrong: twice as fast as the reference, and ours alone."""
-    monkeypatch.setenv("WMLIB_THREADS", "1")
     versions = {"jupyterlab_widgets": "3.0.17", **PINS}
     monkeypatch.setattr(machine, "installed", versions.get)
     monkeypatch.setattr(machine, "memory_gb", lambda: 16.0)

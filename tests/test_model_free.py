@@ -53,11 +53,6 @@ def points(curve):
     return list(zip(*(curve[name] for name in COLUMNS), strict=True))
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
-
-
 @pytest.fixture
 def no_library(monkeypatch):
     """Hide the library even where it is installed."""

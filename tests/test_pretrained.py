@@ -69,7 +69,6 @@ def test_an_unknown_name_is_told_with_the_known_ones():
 
 
 def test_agents_are_made_beside_the_shipped_ones(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
     shipped = {f.name: f.read_bytes() for f in files("wmlib.pretrained").iterdir() if f.is_file()}
     short = dict(random_steps=16, model_updates=1, batch_size=2, batch_length=4, ratio=1, lr=1e-9)
     small = {"p": 0.7}, None, short

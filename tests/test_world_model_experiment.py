@@ -14,7 +14,6 @@ SMALL = Size(updates=2, batch=4, episodes=80, exam=20, config=NETWORKS)
 
 @pytest.fixture(autouse=True)
 def few_snapshots(monkeypatch):
-    monkeypatch.setenv("WMLIB_THREADS", "1")
     monkeypatch.setattr(world_model, "KEEP", (0.0, 1.0))
 
 

@@ -243,7 +243,7 @@ def measure(name: str, threads: int | None, seconds: float) -> dict[str, object]
     peak = matmul_peak()
     ms = timed(lambda: agent.update(batch), seconds)
     peak = max(peak, matmul_peak())
-    few = 3 if ms > 300 else 20
+    few = min(20, max(3, round(300 * seconds / ms)))  # updates to look into
     phases = phase_times(agent, batch, few)
     kinds = kind_shares(agent, batch, few)
     return {
