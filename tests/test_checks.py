@@ -11,12 +11,14 @@ import sys
 
 import course
 import ipywidgets
+import nbformat
 import numpy as np
 import pytest
 import torch
 from course import NOTEBOOKS
 
-import wmlib.checks as checks
+import wmlib.course
+from wmlib import checks
 from wmlib.checks import exercises, records
 from wmlib.errors import BadInput
 
@@ -224,7 +226,7 @@ def test_importing_checks_is_light():
     code = (
         "import sys, wmlib; a = set(sys.modules); import wmlib.checks; b = set(sys.modules) - a; "
     )
-    code += "print(sorted(m for m in b if not m.startswith('wmlib.checks')))"
+    code += "print(sorted(m for m in b if not m.startswith(('wmlib.checks', 'wmlib.course'))))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -504,11 +506,25 @@ def test_the_file_is_beside_the_notebooks_wherever_python_starts(tmp_path, monke
     assert records._path() == tmp_path / "progress.json"
 
 
-def test_totals_are_those_of_the_notebooks():
-    counted = {}
-    for path in NOTEBOOKS:
-        notebook = course.load(path)
+def test_notebooks_are_read_as_the_tests_read_them():
+    books = wmlib.course.notebooks()
+    assert [book.path for book in books.values()] == NOTEBOOKS
+    for book in books.values():
+        notebook = course.load(book.path)
         code = "\n".join(map(course.source, course.code_cells(notebook)))
-        made = set(re.findall(r'\bguess\("([^"]+)"', code))
-        counted[path.stem[:2]] = len([e for e in course.exercises(notebook) if e.key]), len(made)
-    assert counted == records.TOTALS
+        assert set(book.guesses) == set(re.findall(r'\bguess\("([^"]+)"', code))
+        assert list(book.exercises) == [e.key for e in course.exercises(notebook) if e.key]
+
+
+def test_a_readers_own_notebooks_are_no_obstacle(monkeypatch, tmp_path, capsys):
+    (tmp_path / "notebooks/results").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    texts = {"00_new": "*Time to run: about 1 minute.*", "01_mine": "mine"}
+    for name, text in texts.items():
+        cells = [nbformat.v4.new_markdown_cell(text)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), f"notebooks/{name}.ipynb")
+    (tmp_path / "notebooks/02_half.ipynb").write_text('{"cells": [')
+    books = wmlib.course.notebooks()
+    assert {key: book.seconds for key, book in books.items()} == {"00": 60, "01": None, "02": None}
+    checks.progress("02")
+    assert "0 of 0 exercises" in capsys.readouterr().out

@@ -7,9 +7,9 @@ import types
 
 import pytest
 import torch
-from course import NOTEBOOKS, ROOT
+from course import ROOT
 
-from wmlib import machine
+from wmlib import course, machine
 from wmlib.__main__ import main
 
 PINS = machine.pinned((ROOT / "requirements.txt").read_text())
@@ -59,20 +59,18 @@ def test_a_healthy_machine_passes(capsys):
 
 def test_estimates_scale_with_the_rate(capsys):
     _, found, lines = checked(capsys)
-    half = {key: round(seconds / 2) for key, seconds in machine.REFERENCE.items()}
+    half = {key: round(book.seconds / 2) for key, book in course.notebooks().items()}
     assert found["notebook_seconds"] == half
     shown = re.findall(r"(\d\d) (\d+) (s|min)", " ".join(lines))
     assert [key for key, _, _ in shown][: len(half)] == list(half)
     assert ("00", "10", "s") in shown and ("11", "2", "min") in shown
 
 
-def test_the_reference_is_the_table_of_the_readme():
-    assert list(machine.REFERENCE) == [path.stem[:2] for path in NOTEBOOKS]
-    rows = re.findall(
-        r"^\| \[(\d\d) .*\| (\d+) (s|min) \|$", (ROOT / "README.md").read_text(), re.M
-    )
-    unit = {"s": 1, "min": 60}
-    assert {key: int(n) * unit[u] for key, n, u in rows} == machine.REFERENCE
+def test_the_table_of_the_readme_holds_the_times_of_the_notebooks():
+    text = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\d\d) .*\| (\d+) (s|min) \|$", text, re.M)
+    said = {key: int(count) * {"s": 1, "min": 60}[unit] for key, count, unit in rows}
+    assert said == {key: book.seconds for key, book in course.notebooks().items()}
 
 
 # ---------------------------------------------------------------- something wrong

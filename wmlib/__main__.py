@@ -227,10 +227,11 @@ def run_experiment(args: Experiment) -> str:
     from wmlib import experiments
 
     picture = writable_picture(args.plot)
-    draw = experiments.drawing(args.name) if picture else None
+    if picture:
+        experiments.drawing(args.name)  # refused before anything runs
     lines = experiments.run(args.name, Path(args.out), args.threads, args.seeds, args.jobs)
-    if draw:
-        draw(Path(args.out)).savefig(picture)
+    if picture:
+        experiments.drawing(args.name)(Path(args.out)).savefig(picture)
     return json.dumps(lines)
 
 

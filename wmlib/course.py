@@ -1,13 +1,30 @@
-"""Where the files of the course are, whatever directory a notebook runs in."""
+"""The course on disk: where its files are, whatever the working directory, and its notebooks."""
 
+import contextlib
+import functools
+import json
+import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import load_agent
 from wmlib.errors import BadInput
 
-__all__ = ["home", "own_agent", "results", "writable"]
+__all__ = ["Notebook", "home", "notebooks", "own_agent", "results", "writable"]
+
+SECONDS = {"second": 1, "minute": 60}
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """What a notebook says of itself."""
+
+    path: Path
+    seconds: int | None  # "Time to run": on the reference machine, with two threads
+    exercises: tuple[str, ...]  # such as "05.1"
+    guesses: tuple[str, ...]  # such as "05.reach"
 
 
 def home() -> Path:
@@ -26,6 +43,32 @@ def home() -> Path:
 def results() -> Path:
     """The folder of the stored results that came with the course."""
     return home() / "notebooks" / "results"
+
+
+def notebooks() -> dict[str, Notebook]:
+    """The notebooks of the course by number ("00", "01", ...), in order.
+
+    A file that is no notebook counts as an empty one.
+
+    Raises:
+        BadInput: there is no course here.
+    """
+    paths = sorted((home() / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {path.name[:2]: _notebook(path, path.stat().st_mtime_ns) for path in paths}
+
+
+@functools.lru_cache
+def _notebook(path: Path, changed: int) -> Notebook:
+    texts = {"code": "", "markdown": "", "raw": ""}
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            texts[cell["cell_type"]] += "".join(cell["source"]) + "\n"
+    number = path.name[:2]
+    time = re.search(r"Time to run: about (\d+) (second|minute)s?\b", texts["markdown"])
+    exercises = re.findall(rf"^### ({number}\.\d+) .* · exercise ", texts["markdown"], re.M)
+    guesses = dict.fromkeys(re.findall(r'\bguess\("([^"]+)"', texts["code"]))
+    seconds = int(time[1]) * SECONDS[time[2]] if time else None
+    return Notebook(path, seconds, tuple(exercises), tuple(guesses))
 
 
 def writable(name: str) -> Path:

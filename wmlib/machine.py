@@ -1,10 +1,10 @@
 """Can this machine run the course, and how long will it take: python -m wmlib check.
 
-`REFERENCE` holds the run times of the README's table: the seconds, rounded, of each notebook on the
-reference machine (x86_64, two cores, two torch threads); `make notebooks` prints such seconds.
-`REFERENCE_RATE` is the rate of the same training there: 51 ms for an update, by
-`python -m wmlib bench`. An estimate is the former scaled by the ratio of the rates. It is rough,
-since a notebook does more than train, and other programs slow both down.
+Each notebook says how long it takes on the reference machine (x86_64, two cores, two torch
+threads); `make notebooks` prints such seconds. `REFERENCE_RATE` is the rate of the same training
+there: 51 ms for an update, by `python -m wmlib bench`. An estimate is the former scaled by the
+ratio of the rates. It is rough, since a notebook does more than train, and other programs slow
+both down.
 """
 
 import contextlib
@@ -24,22 +24,8 @@ from wmlib.errors import BadInput
 from wmlib.experiments import bench
 from wmlib.runtime import pick_device
 
-__all__ = ["REFERENCE", "REFERENCE_RATE", "duration", "examine", "lines", "training_rate"]
+__all__ = ["REFERENCE_RATE", "duration", "examine", "lines", "training_rate"]
 
-REFERENCE = {
-    "00": 20,
-    "01": 10,
-    "02": 40,
-    "03": 45,
-    "04": 40,
-    "05": 50,
-    "06": 60,
-    "07": 65,
-    "08": 30,
-    "09": 45,
-    "10": 70,
-    "11": 300,
-}
 REFERENCE_RATE = 19.6
 MEMORY = 2.0  # GB: a kernel takes about 0.6, server and browser the rest
 DISK = 1.0  # GB: runs are small
@@ -129,9 +115,10 @@ def examine(seconds: float = 5.0) -> dict:
     """Look at this machine and train for a while; `problems` stop the course, `notes` do not."""
     problems: list[str] = []
     pins: dict[str, str] = {}
-    place = Path.cwd()
+    place, books = Path.cwd(), {}
     try:
         place = course.home()
+        books = course.notebooks()
         pins = pinned((place / "requirements.txt").read_text(encoding="utf-8"))
     except (BadInput, OSError):
         problems.append("The course is not here; git clone it and run this command in its folder.")
@@ -151,7 +138,8 @@ def examine(seconds: float = 5.0) -> dict:
     estimates: dict[str, float] = {}
     try:
         rate, share = training_rate(seconds)
-        estimates = {key: t * REFERENCE_RATE / rate for key, t in REFERENCE.items()}
+        times = {key: book.seconds for key, book in books.items() if book.seconds}
+        estimates = {key: time * REFERENCE_RATE / rate for key, time in times.items()}
         if share < IDLE:
             notes.append("Other programs use this processor; without them the times are shorter.")
     except RuntimeError as error:
@@ -192,8 +180,8 @@ def lines(found: dict) -> list[str]:
         f"Memory:    {memory}; disk: {found['disk_free_gb']:.1f} GB free",
         "Interface: " + ", ".join(f"{name} {installed(name) or 'missing'}" for name in INTERFACE),
         f"Training:  {rate}",
-        f"Run times: {', '.join(times[:6])},",
-        f"           {', '.join(times[6:])}",
+        f"Run times: {', '.join(times[: len(times) // 2])},",
+        f"           {', '.join(times[len(times) // 2 :])}",
         *(f"Note:      {note}" for note in found["notes"]),
         *(f"Problem:   {problem}" for problem in found["problems"]),
         verdict,

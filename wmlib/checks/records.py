@@ -16,25 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wmlib.course import home, notebooks
 from wmlib.errors import BadInput
 
 __all__ = ["Progress", "Tally", "note_guess", "note_solved", "progress", "read", "tally"]
-
-# Exercises and guesses of each notebook.
-TOTALS = {
-    "00": (5, 7),
-    "01": (5, 3),
-    "02": (5, 2),
-    "03": (5, 3),
-    "04": (5, 3),
-    "05": (5, 3),
-    "06": (5, 3),
-    "07": (4, 2),
-    "08": (4, 4),
-    "09": (4, 3),
-    "10": (4, 3),
-    "11": (4, 3),
-}
 
 
 @dataclass
@@ -86,15 +71,15 @@ def tally(number: str = "") -> Tally:
     Raises:
         BadInput: there is no such notebook.
     """
-    if number and number not in TOTALS:
+    chosen = {n: book for n, book in notebooks().items() if n == number or not number}
+    if not chosen:
         raise BadInput(f"There is no notebook '{number}'; write two digits, as in \"05\".")
     kept = read()
-    chosen = [n for n in TOTALS if n.startswith(number)]
     return Tally(
         solved=sum(key[:2] in chosen for key in kept.solved),
-        exercises=sum(TOTALS[n][0] for n in chosen),
+        exercises=sum(len(book.exercises) for book in chosen.values()),
         guessed=sum(key[:2] in chosen for key in kept.guesses),
-        guesses=sum(TOTALS[n][1] for n in chosen),
+        guesses=sum(len(book.guesses) for book in chosen.values()),
     )
 
 
@@ -116,8 +101,6 @@ def _path() -> Path | None:
     place = os.environ.get("WMLIB_PROGRESS")
     if place is not None:
         return Path(place) if place and not Path(place).is_dir() else None
-    from wmlib.course import home
-
     try:
         return home() / "notebooks" / "progress.json"
     except BadInput:
