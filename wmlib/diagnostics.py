@@ -119,7 +119,8 @@ def memory_share(agent: Dreamer, rows: dict[str, Tensor]) -> float:
     h = agent.world.observe(rows).state.h[:, 3].double()
     lane = torch.as_tensor(ball_lanes(rows["obs"][:, 0].numpy(), 0) - 2)
     x = torch.cat([h, torch.ones(len(h), 1, dtype=h.dtype)], 1)
-    half, ridge = len(x) // 2, 1e-2 * torch.eye(x.shape[1], dtype=x.dtype)
+    half = len(x) // 2
+    ridge = 1e-2 * torch.eye(x.shape[1], dtype=x.dtype)
     wanted = torch.nn.functional.one_hot(lane[:half], 4).to(x.dtype)
     weight = torch.linalg.solve(x[:half].T @ x[:half] + ridge, x[:half].T @ wanted)
     return float(((x[half:] @ weight).argmax(-1) == lane[half:]).double().mean())
@@ -128,7 +129,8 @@ def memory_share(agent: Dreamer, rows: dict[str, Tensor]) -> float:
 @torch.no_grad()
 def value_gap(agent: Dreamer, rows: dict[str, Tensor]) -> float:
     """Critic against what its policy then earns in dreams, mean over frames 0 to 6. Truth: 0."""
-    seen, gaps = agent.world.observe(rows).state, []
+    seen = agent.world.observe(rows).state
+    gaps = []
     for t in range(7):
         start = State(seen.h[:, t], seen.z[:, t])
         film = agent.world.imagine(lambda x: agent.actor(x).sample(), start, 7)

@@ -115,7 +115,8 @@ def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
 
     Mirrored bins are subtracted before they are summed, so that a uniform prediction is exactly 0.
     """
-    probs, middle = torch.softmax(logits.float(), -1), len(bins) // 2
+    probs = torch.softmax(logits.float(), -1)
+    middle = len(bins) // 2
     surplus = probs[..., middle + 1 :] - probs[..., :middle].flip(-1)  # P(+b) - P(-b)
     return (surplus * bins[middle + 1 :]).sum(-1)
 

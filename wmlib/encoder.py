@@ -44,7 +44,8 @@ class Conv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, mode: str = "same"):
         super().__init__()
-        size, self.mode = (5 if mode == "same" else 4), mode
+        size = 5 if mode == "same" else 4
+        self.mode = mode
         channels = (inputs, outputs) if mode == "up" else (outputs, inputs)
         self.weight = nn.Parameter(torch.empty(*channels, size, size))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -120,7 +121,8 @@ class VectorDecoder(nn.Module):
 
     def __init__(self, space: Space, config: Config):
         super().__init__()
-        self.discrete, self.scale = obs_kind(space) == "discrete", config.vector_scale
+        self.discrete = obs_kind(space) == "discrete"
+        self.scale = config.vector_scale
         outputs = int(space.n) if self.discrete else space.shape[0]
         self.mlp = MLP(config.stoch * config.classes + config.deter, config.units, 3)
         self.out = linear(config.units, outputs)

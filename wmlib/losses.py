@@ -43,7 +43,9 @@ def lambda_return(
     live = (1 - term.float())[:, 1:] * gamma
     cont = (1 - last.float())[:, 1:] * lam
     now = reward[:, 1:] + (1 - cont) * live * boot[:, 1:]
-    keep, result, returns = live * cont, boot[:, -1], []
+    keep = live * cont
+    result = boot[:, -1]
+    returns = []
     for t in reversed(range(now.shape[1])):
         result = now[:, t] + keep[:, t] * result
         returns.append(result)

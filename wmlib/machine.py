@@ -115,7 +115,8 @@ def examine(seconds: float = 5.0) -> dict:
     """Look at this machine and train for a while; `problems` stop the course, `notes` do not."""
     problems: list[str] = []
     pins: dict[str, str] = {}
-    place, books = Path.cwd(), {}
+    place = Path.cwd()
+    books = {}
     try:
         place = course.home()
         books = course.notebooks()

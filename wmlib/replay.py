@@ -252,7 +252,8 @@ class Replay:
         """
         env, place = self._draw(batch)  # (B,), (B, W)
         context = self.window - self.length
-        env, rows = env[:, None], place[:, context:]  # (B, 1), (B, T)
+        env = env[:, None]
+        rows = place[:, context:]  # (B, 1), (B, T)
         out = {name: self.data[name][env, rows] for name in ROW}
         out["index"] = env * self.capacity + rows
         actions = self.data["action"][env, place]  # (B, W[, A])

@@ -67,7 +67,8 @@ class WorldModel(nn.Module):
 
     def losses(self, batch: dict[str, Tensor], seen: Observed) -> dict[str, Tensor]:
         """The five world-model losses, each (B, T), from rows and what `observe` made of them."""
-        config, feature = self.config, seen.state.feature
+        config = self.config
+        feature = seen.state.feature
         drawn = self.decoder(seen.state.h, seen.state.z.flatten(-2))
         dyn, rep = kl_balance(seen.posterior, seen.prior, config.free_nats)
         cont = self.continue_head(feature).squeeze(-1)
@@ -97,7 +98,9 @@ class WorldModel(nn.Module):
 
         No gradient is kept: REINFORCE needs the dream only as data.
         """
-        state, features, actions = start, [start.feature], []
+        state = start
+        features = [start.feature]
+        actions = []
         for _ in range(horizon):
             actions.append(policy(features[-1]))
             state = self.rssm.step(state, actions[-1], temperature)

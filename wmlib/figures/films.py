@@ -181,7 +181,8 @@ def write_dream(
         raise BadInput(f"context ({context}) and horizon ({horizon}) must be at least 1.")
     real, model, dreamt, shown = dream_frames(agent, env_spec, context, horizon, seed)
     sheets: list[Image.Image] = []
-    side, edge = 192, 6
+    side = 192
+    edge = 6
     for t, blind in enumerate(dreamt):
         screen = shown[t]
         if screen is None:
