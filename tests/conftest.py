@@ -4,6 +4,7 @@ The NumPy functions are written from the formulas, not from `wmlib`; they read o
 """
 
 import os
+import signal
 import sys
 
 os.environ.update(OMP_NUM_THREADS="1", WMLIB_THREADS="1")  # read by torch when it is imported
@@ -36,6 +37,13 @@ MINI = Config(
     lr=1e-3,
     warmup=0,
 )
+
+
+# Pytest itself may run in the background, where signals are ignored: not so what it tests.
+for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+    if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        handler = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+        signal.signal(getattr(signal, name), handler)
 
 
 @pytest.fixture(autouse=True)

@@ -173,7 +173,7 @@ def test_actions_enter_as_one_hot_or_as_they_are():
     assert torch.equal(encode_action(action, STICKS), action)
     assert (action_size(BUTTONS), action_size(STICKS)) == (3, 2)
     with pytest.raises(BadInput, match="Actions must be"):
-        action_size(gym.spaces.MultiBinary(3))
+        action_size(gym.spaces.Text(3))
 
 
 # ---------------------------------------------------------------- behaviour, recomputed in NumPy

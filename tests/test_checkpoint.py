@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -19,11 +21,15 @@ from wmlib.checkpoint import (
     build_agent,
     checkpoints,
     describe_agent,
+    env_spec,
     latest,
     load_agent,
     load_tree,
     load_weights,
+    lock_run,
+    open_run,
     read_checkpoint,
+    run_folder,
     save_tree,
     write_checkpoint,
 )
@@ -195,6 +201,79 @@ def test_an_agent_loads_from_a_run_a_checkpoint_or_a_file(run):
     assert not same_weights(older, agent) and about["steps"] < trainer.steps
 
 
+COPIES = ["step-9999999999-copy2", "step-9999999999.bak", "step-9999999999-2", "step-99", "mine9"]
+
+
+@pytest.mark.parametrize("name", [*COPIES, "step-9999999999 (1)", "a file"])
+def test_a_copy_of_the_user_is_neither_newest_nor_pruned(name, run):
+    newest = latest(run)
+    copy = newest.with_name("step-9999999999" if name == "a file" else name)
+    copy.write_text("") if name == "a file" else shutil.copytree(newest, copy)
+    before = contents(copy.parent)
+    assert copy not in checkpoints(run) and latest(run) == newest
+    trainer = make_trainer(run)
+    trainer.resume()
+    for _ in range(KEEP):
+        trainer.save()
+    assert newest not in checkpoints(run) and len(checkpoints(run)) == KEEP
+    assert {p: b for p, b in contents(copy.parent).items() if copy in (p, p.parent)} == {
+        p: b for p, b in before.items() if copy in (p, p.parent)
+    }
+
+
+def test_checkpoints_are_sorted_by_their_numbers(tmp_path):
+    for steps in (10**10, 9 * 10**9):
+        write_checkpoint(tmp_path, steps, {"part": ({}, {})})
+    assert [c.name for c in checkpoints(tmp_path)] == ["step-9000000000", "step-10000000000"]
+
+
+def test_a_run_is_also_named_by_its_newest_checkpoint(run, monkeypatch):
+    older, newest = checkpoints(run)
+    assert run_folder(run) == run_folder(newest) == run
+    assert run_folder(run / "nothing") == run / "nothing"
+    monkeypatch.chdir(newest)
+    assert run_folder(".").samefile(run)
+    with pytest.raises(BadInput) as caught:
+        run_folder(older)
+    one_sentence(caught, older, newest)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no umask")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_the_umask_says_who_may_read_a_run(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        make_trainer(tmp_path).run(2, progress=False)
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in contents(tmp_path)}
+    assert len(modes) == 4 and set(modes.values()) == {0o666 & ~mask}
+
+
+def test_all_is_on_the_disk_before_a_name_says_so(run, monkeypatch):
+    events, sync, replace = [], os.fsync, os.replace
+
+    def noted(number):
+        events.append(os.fstat(number).st_ino)
+        sync(number)
+
+    def renamed(old, new):
+        events.append("rename")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    final = write_checkpoint(run, 99, {"one": ({}, {}), "two": ({"a": np.ones(3)}, {})})
+    before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
+    assert {p.stat().st_ino for p in [final, *final.iterdir()]} <= {*before}
+    assert final.parent.stat().st_ino in after
+    events.clear()
+    checkpoint.write_metrics(run / "metrics.csv", [{"steps": 1, "new": 2.0}])
+    place = events.index("rename")
+    assert events[:place] == [(run / "metrics.csv").stat().st_ino]
+    assert events[place + 1 :] == [run.stat().st_ino]
+
+
 WORLDS = [("wmlib/Curtain-v0", {}), ("Pendulum-v1", {}), ("FrozenLake-v1", {"is_slippery": False})]
 WORLDS += [("CartPole-v1", {"pixels": True, "size": 16})]
 
@@ -240,7 +319,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(part, run, monkeypatch):
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, "No space left on device")
         patch.setattr(checkpoint, "save_tree", half_written(part, full))
-        with pytest.raises(BadInput) as caught:
+        with pytest.raises(OSError) as caught:
             trainer.save()
     one_sentence(caught, good, "No space left on device")
     assert contents(run) == before
@@ -251,7 +330,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(part, run, monkeypatch):
 def test_a_full_disk_before_the_first_checkpoint_is_told(tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(checkpoint, "save_tree", half_written("agent.safetensors", full))
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(OSError) as caught:
         make_trainer(tmp_path / "run").save()
     one_sentence(caught, tmp_path / "run", "no checkpoint exists yet")
 
@@ -372,6 +451,29 @@ def test_resuming_from_a_damaged_checkpoint_changes_nothing(damage, run):
     assert all(torch.equal(v, weights[k]) for k, v in agent_and_moments(trainer).items())
 
 
+REFUSED = [PermissionError(errno.EACCES, "Permission denied", "it")]
+REFUSED += [OSError(errno.EIO, "Input/output error", "it")]
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=["forbidden", "broken disk"])
+@pytest.mark.parametrize("place", ["pathlib.Path.iterdir", "pathlib.Path.read_text", "io.open"])
+def test_what_cannot_be_read_is_not_called_damaged(place, error, run, monkeypatch):
+    newest = latest(run)
+
+    def refused(*_, **__):
+        raise error
+
+    place = place.replace("io.open", "builtins.open")
+    for call in (lambda: load_agent(run), lambda: load_agent(newest / "agent.safetensors")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, refused)
+            if place != "builtins.open" and "run" not in call.__code__.co_freevars:
+                continue  # a file alone is only opened
+            with pytest.raises(BadInput) as caught:
+                call()
+        assert one_sentence(caught) == f"Cannot read it ({error.strerror})."
+
+
 def test_without_an_older_checkpoint_none_is_named(run):
     older, newest = checkpoints(run)
     shutil.rmtree(older)
@@ -406,6 +508,30 @@ def wrong_metadata(path):
     save_file({"w": torch.ones(3)}, path, {"rest": "[1]", "about": "5"})
 
 
+def crafted(tree=None, about=None, drop=None, weight=None):
+    """An intact file, of an agent but for one thing."""
+
+    def write_file(path):
+        agent = make_trainer(None).agent
+        weights = agent.state_dict()
+        if weight is not None:
+            weights[next(iter(weights))].fill_(weight)
+        description = describe_agent(agent, {"id": "CartPole-v1"}, 0) | (about or {})
+        for key in drop or ():
+            del description[key]
+        save_tree(path, {**weights, **(tree or {})}, description)
+
+    return write_file
+
+
+def metadata(**more):
+    return lambda path: save_file({"w": torch.ones(3)}, path, {"rest": "{}", "about": "{}"} | more)
+
+
+def config(**more):
+    return {"config": describe_agent(make_trainer(None).agent, {}, 0)["config"] | more}
+
+
 def half_described(path):
     save_tree(path, {}, {"config": {}, "obs_space": 5, "act_space": {"n": 2}})
 
@@ -421,6 +547,38 @@ GARBAGE = {
     "no agent": not_an_agent,
     "wrong metadata": wrong_metadata,
     "half a description": half_described,
+    "deep metadata": metadata(about="[" * 10**5 + "]" * 10**5),
+    "deep values": metadata(rest='{"a":' * 10**5 + "1" + "}" * 10**5),
+    "a description that is a list": metadata(about="[]"),
+    "values that are a list": metadata(rest="[1]"),
+    "a name below a tensor": metadata(rest='{"w/x": 1}'),
+    "a slash in a weight": crafted(tree={"world/x": torch.ones(2)}),
+    "a weight that is a number": crafted(tree={"world.bins": 5}),
+    "a weight of whole numbers": crafted(tree={"world.bins": torch.ones(63, dtype=torch.int64)}),
+    "NaN": crafted(weight=float("nan")),
+    "infinity": crafted(weight=float("inf")),
+    "no config": crafted(drop=["config"]),
+    "no spaces": crafted(drop=["obs_space"]),
+    "config that is text": crafted(about={"config": "tiny"}),
+    "config that is a list": crafted(about={"config": [1, 2]}),
+    "config of wrong types": crafted(about=config(deter="16", lr=[1])),
+    "config out of range": crafted(about=config(deter=-8)),
+    "huge deter": crafted(about=config(deter=8 * 10**12)),
+    "huger deter": crafted(about=config(deter=8 * 10**30)),
+    "huge units": crafted(about=config(units=10**7)),
+    "many latents": crafted(about=config(stoch=10**6, classes=10**6)),
+    "many bins": crafted(about=config(bins=10**12 + 1)),
+    "lr beyond floats": crafted(about=config(lr=10**400)),
+    "a huge vector": crafted(about={"obs_space": {"shape": [10**13], "dtype": "float32"}}),
+    "a huge image": crafted(about={"obs_space": {"shape": [10**5, 10**5, 3], "dtype": "uint8"}}),
+    "many actions": crafted(about={"act_space": {"n": 10**13}}),
+    "more actions": crafted(about={"act_space": {"n": 10**30}}),
+    "no actions": crafted(about={"act_space": {"n": 0}}),
+    "actions that are text": crafted(about={"act_space": {"n": "2"}}),
+    "a type that is none": crafted(about={"obs_space": {"shape": [4], "dtype": "spam"}}),
+    "a negative shape": crafted(about={"obs_space": {"shape": [-4], "dtype": "float32"}}),
+    "a shape of text": crafted(about={"obs_space": {"shape": ["4"], "dtype": "float32"}}),
+    "steps that are text": crafted(about={"steps": "many"}),
 }
 
 
@@ -433,6 +591,26 @@ def test_garbage_is_no_agent(garbage, tmp_path):
         load_agent(path)
     one_sentence(caught, path)
     assert path.read_bytes() == before
+
+
+def test_a_crafted_file_without_its_fault_is_an_agent(tmp_path):
+    crafted()(tmp_path / "agent.safetensors")
+    assert load_agent(tmp_path / "agent.safetensors")[1]["env"] == {"id": "CartPole-v1"}
+
+
+@pytest.mark.parametrize(
+    "env", [None, "CartPole-v1", [], {}, {"id": 5}, {"id": "CartPole-v1", "seed": 1}], ids=str
+)
+def test_a_world_that_cannot_be_made_again_is_told(env):
+    with pytest.raises(BadInput) as caught:
+        env_spec({} if env is None else {"env": env})
+    one_sentence(caught, env)
+
+
+def test_a_large_agent_is_checked_before_it_is_made_and_loads(tmp_path, monkeypatch):
+    crafted()(tmp_path / "agent.safetensors")
+    monkeypatch.setattr(checkpoint, "LARGE", 0)
+    load_agent(tmp_path / "agent.safetensors")
 
 
 def test_the_other_file_of_a_checkpoint_is_no_agent(run):
@@ -510,5 +688,118 @@ def test_an_unknown_key_in_a_description_is_told():
     agent = make_trainer(None).agent
     about = describe_agent(agent, {}, 0)
     about["config"]["magic"] = 1
-    with pytest.raises(BadInput, match="magic"):
+    with pytest.raises(BadInput, match="'magic'.*newer wmlib") as caught:
         build_agent(agent.state_dict(), about)
+    assert len(str(caught.value)) < 100  # not all the keys that there are
+
+
+# ---------------------------------------------------------------- one run, one process
+
+HOLD = """
+import sys, time
+from wmlib.checkpoint import lock_run
+with lock_run(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def hold():
+    """Let another process use a run; returns the process."""
+    processes = []
+
+    def start(run):
+        words = [sys.executable, "-c", HOLD, str(run)]
+        processes.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout.readline() == "locked\n"
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_in_use_is_left_alone_until_its_process_is_gone(run, hold):
+    process, trainer = hold(run), make_trainer(run)
+    before = contents(run)
+    for use in (trainer.resume, lambda: trainer.run(4, progress=False)):
+        with pytest.raises(BadInput) as caught:
+            use()
+        one_sentence(caught, f"{run} is in use by process {process.pid}")
+    assert contents(run) == before
+    process.kill()  # it cannot tidy up
+    process.wait()
+    assert (run / "lock").exists()
+    trainer.resume()
+    trainer.run(trainer.steps + 2, progress=False)
+    assert not (run / "lock").exists()
+
+
+def test_a_fresh_run_has_its_directory_for_itself(tmp_path, hold):
+    process = hold(tmp_path / "run")
+    with (
+        pytest.raises(BadInput, match=f"in use by process {process.pid}"),
+        lock_run(tmp_path / "run"),
+    ):
+        pytest.fail("two at once")
+    with lock_run(tmp_path / "other"):
+        assert (tmp_path / "other" / "lock").read_text() == f"{os.getpid()}\n"
+        with lock_run(tmp_path / "other"):  # a trainer within `train`
+            open_run(tmp_path / "other", {})
+        assert (tmp_path / "other" / "lock").exists()
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize("left", ["", "1", "nonsense", "4194304\n"])
+def test_a_lock_that_nobody_holds_is_taken_over(left, tmp_path):
+    (tmp_path / "lock").write_text(left)
+    with lock_run(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EROFS, BadInput), (errno.EACCES, BadInput), (errno.ENOSPC, OSError)]
+)
+def test_a_run_that_cannot_be_written_is_told_before_anything_else(number, kind, run, monkeypatch):
+    before = contents(run)
+
+    def refused(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoint, "_locked", refused)
+    with pytest.raises(kind) as caught:
+        make_trainer(run).resume()
+    assert one_sentence(caught) == f"Cannot write to {run} ({os.strerror(number)})."
+    assert contents(run) == before
+
+
+LEFTOVERS = [["run.json"], ["run.json", "metrics.csv"], ["lock"], ["checkpoints/draft.tmp/a"], []]
+
+
+@pytest.mark.parametrize("names", LEFTOVERS, ids=str)
+def test_where_a_run_never_saved_another_can_begin(names, tmp_path):
+    out = tmp_path / "run"
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("half")
+    if "run.json" in names:
+        with pytest.raises(BadInput, match="never saved and can be started anew"):
+            make_trainer(out).resume()
+    with lock_run(out):
+        open_run(out, {"seed": 1})
+    assert {p.name: b for p, b in contents(out).items()} == {"run.json": b'{\n  "seed": 1\n}\n'}
+
+
+@pytest.mark.parametrize("name", ["mine.txt", "checkpoints/step-0000000600-copy2/a", "a/run.json"])
+def test_where_anything_else_is_no_run_begins(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("keep")
+    (tmp_path / "run.json").write_text("{}")
+    before = contents(tmp_path)
+    with pytest.raises(BadInput) as caught:
+        open_run(tmp_path, {})
+    one_sentence(caught, tmp_path)
+    assert contents(tmp_path) == before

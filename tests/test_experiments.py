@@ -1,7 +1,10 @@
 """Experiments: every seed is run once, and its results can be read."""
 
 import contextlib
+import errno
 import json
+import os
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from wmlib.__main__ import main
 from wmlib.checkpoint import read_metrics
 from wmlib.errors import BadInput
 from wmlib.experiments import training
+from wmlib.experiments.store import Store
 from wmlib.experiments.training import RUNS, TrainingRun
 
 CHANGES = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
@@ -66,6 +70,52 @@ def test_only_the_missing_seeds_are_run(tmp_path, monkeypatch):
     assert [line["seed"] for line in lines] == [0, 4]
     lines = experiments.run("small", tmp_path, seeds=(4, 9))
     assert [line["seed"] for line in lines] == [0, 4, 9]
+
+
+HALVES = ['{"seed": 4, "ste', '{"seed": 4, "steps": 5}', "", "\0\0\0", "[1]\n", "5\n{}\n", "null\n"]
+HALVES += ['{"seed": [4]}\n', "[" * 10**5 + "\n", "\ufeff", "\xff\xfe\n"]
+
+
+@pytest.mark.parametrize("half", HALVES, ids=lambda half: half[:12])
+def test_a_damaged_line_of_results_is_skipped_and_told_once(half, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "small.jsonl"
+    path.write_text('{"seed": 0}\n' + half, encoding="latin-1" if "\xff" in half else "utf-8")
+    store = Store("small", tmp_path)
+    kept = [{"seed": 0}, *([{"seed": 4, "steps": 5}] if half.endswith("5}") else [])]
+    assert store.runs() == kept
+    assert capsys.readouterr().err.count("is damaged") == (len(kept) == 1 and half != "")
+    store.add({"seed": 7})
+    store.add({"seed": 8})
+    assert store.runs() == [*kept, {"seed": 7}, {"seed": 8}]
+    text = path.read_text(encoding="latin-1")
+    assert half.endswith(("\n", "}")) == (half in text) or half == ""  # a half line is cut
+    monkeypatch.setattr(training, "run_seed", lambda *_: {"steps": 1})
+    monkeypatch.setattr(training, "read_metrics", lambda _: {"steps": [1.0]})
+    assert {line["seed"] for line in experiments.run("small", tmp_path)} == {0, 4, 7, 8}
+
+
+def test_a_damaged_line_of_a_curve_is_skipped_and_told(tmp_path, capsys):
+    text = "world,seed,steps\nA,0,1\nA,zero,2\nA,0,x\nB,1,3\nB,1"
+    (tmp_path / "small.csv").write_text(text)
+    curves = Store("small", tmp_path, ("world", "seed")).curves()
+    assert {k: v["steps"].tolist() for k, v in curves.items()} == {("A", 0): [1], ("B", 1): [3]}
+    assert capsys.readouterr().err.count("3 of its lines") == 1
+
+
+@pytest.mark.parametrize("name", ["small", "ablations"])
+@pytest.mark.parametrize("what", ["folder", "jsonl", "csv", "full"])
+def test_results_that_cannot_be_written_are_told_before_training(what, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr("wmlib.experiments.ablations.plan", lambda: pytest.fail("trained"))
+    if what in ("folder", "full"):
+        number = errno.EACCES if what == "folder" else errno.ENOSPC
+        error = OSError(number, os.strerror(number))
+        monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=error))
+    else:
+        (tmp_path / f"{name}.{what}").mkdir()  # a file that takes no more, for anybody
+    with pytest.raises(OSError if what == "full" else BadInput, match="Cannot write to") as caught:
+        experiments.run(name, tmp_path)
+    assert str(tmp_path) in str(caught.value)
 
 
 def test_the_settings_of_an_experiment_reach_the_run(tmp_path, monkeypatch):

@@ -5,11 +5,13 @@ import itertools
 import re
 from pathlib import Path
 
+import gymnasium as gym
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from conftest import randomise, shake
+from gymnasium.spaces import Box, Discrete
 from PIL import Image, ImageColor
 
 import wmlib
@@ -169,6 +171,109 @@ def test_a_written_dream_is_slate_where_real_and_amber_where_dreamt(tmp_path):
         wanted = AMBER if t % 8 >= 2 else SLATE
         assert abs(upper - rgb(SLATE)).max() <= 8, t  # a GIF has 256 colours
         assert abs(lower - rgb(wanted)).max() <= 8, t
+
+
+class Unseen(gym.Env):
+    """Nobody can draw it: `count` numbers, or one of so many classes, that run in a circle."""
+
+    def __init__(self, count=3, classes=False, error="nothing to see", render_mode=None):
+        self.observation_space = Discrete(count) if classes else Box(-np.inf, np.inf, (count,))
+        self.action_space = Discrete(2)
+        self.error, self.classes, self.count = error, classes, count
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.time = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.time += 1
+        return self._obs(), 0.0, False, False, {}
+
+    def _obs(self):
+        if self.classes:
+            return self.time % self.count
+        return np.sin(self.time + np.arange(self.count)).astype(np.float32)
+
+    def render(self):
+        raise RuntimeError(self.error)
+
+
+class Unlit(Unseen):
+    """It could be drawn, if there were a screen."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+
+@pytest.fixture
+def unseen(monkeypatch):
+    for kind in (Unseen, Unlit):
+        spec = gym.envs.registration.EnvSpec(f"test/{kind.__name__}-v0", kind)
+        monkeypatch.setitem(gym.registry, spec.id, spec)
+
+
+def frames(path):
+    """Every frame of a GIF, as often as it is shown."""
+    with Image.open(path) as gif:
+        for number in range(gif.n_frames):
+            gif.seek(number)
+            image = np.array(gif.convert("RGB"), int)
+            yield from [image] * (gif.info["duration"] // 250)
+
+
+def marked(image, color):
+    """Share of each row of pixels, within the frame's edge, that has this colour."""
+    inner = image[8:-8, 8:-8]
+    return (abs(inner - rgb(color)).max(-1) <= 24).mean(1)
+
+
+def test_a_world_without_a_picture_shows_its_numbers(unseen, tmp_path, capsys):
+    agent, spec = make_agent("test/Unseen-v0", count=12)
+    count = write_dream(agent, spec, tmp_path / "dream.gif", 4, 6)
+    shown = list(frames(tmp_path / "dream.gif"))
+    assert count == len(shown) == 20 and "numbers instead" in capsys.readouterr().err
+    for t, image in enumerate(shown):
+        assert image.shape == (408, 396, 3)
+        edge = AMBER if t % 10 >= 4 else SLATE
+        assert abs(image[2, 200] - rgb(edge)).max() <= 8
+        assert (marked(image, AMBER).any() == (t >= 4)) or t == 0
+    bands = np.array_split(marked(shown[-1], SLATE), 8)  # eight of the twelve numbers
+    assert all(band.any() for band in bands)
+    assert (np.diff([marked(image, SLATE).sum() for image in shown]) >= -0.2).all()  # it grows
+
+
+def test_classes_are_drawn_as_steps(unseen, tmp_path):
+    agent, spec = make_agent("test/Unseen-v0", count=3, classes=True)
+    write_dream(agent, spec, tmp_path / "dream.gif", 6, 1)
+    *_, last = frames(tmp_path / "dream.gif")
+    levels = marked(last, SLATE)
+    flat = np.flatnonzero(levels > 0.2)  # three heights at which the line lies still
+    assert len(np.split(flat, np.flatnonzero(np.diff(flat) > 3) + 1)) == 3
+    between = levels[flat[0] : flat[-1]]
+    assert 0 < between.min() < 0.05  # and nothing but upright lines between them
+
+
+@pytest.mark.parametrize(
+    ("error", "hinted"), [("gladLoadGL error", True), ("no DISPLAY", True), ("GLIDER lost", False)]
+)
+def test_a_missing_screen_is_told_with_what_helps(error, hinted, unseen, tmp_path, capsys):
+    agent, spec = make_agent("test/Unlit-v0", error=error)
+    write_dream(agent, spec, tmp_path / "dream.gif", 1, 1)
+    printed = capsys.readouterr().err
+    assert error in printed and printed.count("\n") == 1 and ("MUJOCO_GL=egl" in printed) == hinted
+
+
+@pytest.mark.parametrize(
+    ("world", "width"), [("Pendulum-v1", 192), ("CartPole-v1", 288), ("CliffWalking-v1", 384)]
+)
+def test_square_frames_stay_square_and_long_ones_keep_their_shape(world, width, tmp_path):
+    agent, spec = make_agent(world)
+    write_dream(agent, spec, tmp_path / "dream.gif", 1, 1)
+    image = next(frames(tmp_path / "dream.gif"))
+    assert image.shape == (408, width + 12, 3)
+    if world == "CliffWalking-v1":  # three times as wide as high: paper above and below
+        above, middle = image[8:38, 20:-20], image[92:112, 20:-20]
+        assert (abs(above - rgb(PAPER)) <= 8).all() and not (abs(middle - rgb(PAPER)) <= 8).all()
 
 
 @pytest.mark.parametrize(

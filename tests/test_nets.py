@@ -20,16 +20,18 @@ from conftest import (
 from gymnasium.spaces import Box, MultiBinary
 
 from wmlib.encoder import (
+    ClassDecoder,
+    ClassEncoder,
     Conv,
     ImageDecoder,
     ImageEncoder,
     VectorDecoder,
     VectorEncoder,
-    obs_kind,
     stage_channels,
 )
 from wmlib.errors import BadInput
 from wmlib.nets import MLP, NLN, BlockLinear, Head, NormSiLU, init_weight, linear
+from wmlib.spaces import obs_kind
 
 FLAT = MINI.stoch * MINI.classes
 
@@ -172,7 +174,7 @@ def test_vector_encoder_is_three_nln_of_the_symlog():
 
 
 def test_discrete_observations_enter_as_one_hot_without_symlog():
-    encoder = shake(VectorEncoder(SYMBOL, MINI))
+    encoder = shake(ClassEncoder(SYMBOL, MINI))
     expected = np.eye(5)[[[0, 4], [2, 1]]]
     for layer in encoder.mlp:
         expected = np_nln(expected, layer)
@@ -206,7 +208,7 @@ def test_channels_are_depth_times_2_3_4_4_down_to_4_by_4():
     assert sides == {8: [16], 16: [16, 24], 32: [16, 24, 32], 64: [16, 24, 32, 32]}
 
 
-@pytest.mark.parametrize("shape", [(4, 4, 1), (12, 12, 1), (16, 32, 1), (20, 20, 3), (128, 128, 3)])
+@pytest.mark.parametrize("shape", [(4, 4, 1), (50, 50, 3), (15, 16, 1), (512, 512, 3)])
 def test_other_image_sizes_are_refused(shape):
     with pytest.raises(BadInput, match=f"{shape[0]}x{shape[1]}"):
         stage_channels(shape, 8)
@@ -216,7 +218,7 @@ def test_other_image_sizes_are_refused(shape):
     "space", [Box(0, 1, (16, 16, 3), np.float32), Box(0, 1, (4, 4), np.float32), MultiBinary(3)]
 )
 def test_other_observation_spaces_are_refused(space):
-    with pytest.raises(BadInput, match="must be a Box of rank 1, a Discrete, or a uint8 image"):
+    with pytest.raises(BadInput, match="cannot be built for observations that are a"):
         obs_kind(space)
 
 
@@ -296,7 +298,7 @@ def test_vector_decoder_reads_z_then_h_and_predicts_the_symlog():
 
 
 def test_discrete_decoder_is_a_categorical():
-    decoder = VectorDecoder(SYMBOL, MINI)
+    decoder = ClassDecoder(SYMBOL, MINI)
     prediction, obs = torch.randn(2, 3, 5), torch.randint(0, 5, (2, 3))
     expected = -torch.distributions.Categorical(logits=prediction).log_prob(obs)
     torch.testing.assert_close(decoder.loss(prediction, obs), expected)

@@ -137,6 +137,24 @@ def test_a_standard_agent_does_not_pretend_to_fit(tmp_path):
         wmlib.load_agent(tmp_path / "run")
 
 
+def test_the_changed_agent_is_loaded_into_one_built_the_same_way(tmp_path):
+    agent, env = build(PlainGRU)
+    wmlib.train(agent, env, 100, tmp_path / "run", progress=False, eval_episodes=2)
+    blank = build(PlainGRU, seed=7)[0]
+    wmlib.export_weights(tmp_path / "run", tmp_path / "a.safetensors", blank)
+    obs = env.reset(seed=0).obs
+    wanted = wmlib.load_policy(tmp_path / "run", seed=0, agent=agent)
+    for source in (tmp_path / "run", tmp_path / "a.safetensors"):
+        other = build(PlainGRU, seed=7)[0]
+        policy = wmlib.load_policy(source, seed=0, agent=other)
+        assert policy.agent is other
+        for _ in range(4):
+            np.testing.assert_array_equal(policy(obs), wanted(obs))
+        wanted = wmlib.load_policy(tmp_path / "run", seed=0, agent=agent)
+        with pytest.raises(wmlib.BadInput, match="another architecture"):
+            wmlib.load_agent(source, agent=build(Ungated)[0])
+
+
 def test_the_changed_model_learns():
     """Reconstruction of random play gets far better than that of a model that knows the mean."""
     agent, env = build(

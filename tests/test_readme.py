@@ -104,6 +104,15 @@ def test_the_other_documents_are_one_link_away():
     assert {p.relative_to(ROOT).as_posix() for p in DOCUMENTS[1:]} < set(links(README))
 
 
+def test_the_loop_with_a_shipped_agent_runs_as_it_is_written():
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(README), re.M | re.S)
+    (code,) = (block for block in blocks if "load_policy" in block)
+    assert len([line for line in code.splitlines() if line]) <= 11
+    names = {}
+    exec(code, names)
+    assert names["total"] >= 450  # of 500
+
+
 def test_all_24_questions_are_answered_with_a_link():
     found = re.findall(
         r"^(\d+)\. \*\*(.*?)\*\* (.*?)(?=^\d+\. \*\*|\Z)", text_of(QUESTIONS), re.M | re.S

@@ -7,7 +7,7 @@ that crosses the write head, mixes environments or shifts one key against anothe
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Discrete, Text
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from test_rows import through_file
 
@@ -516,5 +516,7 @@ def test_sampling_before_there_is_a_window():
 
 
 def test_other_spaces_are_refused():
+    with pytest.raises(BadInput, match="cannot be built for observations that are a Text"):
+        Replay(Text(5), BUTTONS, 1, 1)
     with pytest.raises(BadInput, match="must be a Box or a Discrete"):
-        Replay(Dict(a=VECTOR), BUTTONS, 1, 1)
+        Replay(VECTOR, Text(5), 1, 1)

@@ -3,8 +3,12 @@
 Credit is a multiple of a power of two in every test, so it is compared exactly.
 """
 
+import errno
+import io
 import itertools
+import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -18,7 +22,15 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import wmlib
-from wmlib.checkpoint import COLUMNS, checkpoints, forget_after, read_metrics, write_metrics
+from wmlib.checkpoint import (
+    COLUMNS,
+    checkpoints,
+    forget_after,
+    latest,
+    read_metrics,
+    write_checkpoint,
+    write_metrics,
+)
 from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
 from wmlib.play import evaluate
@@ -106,7 +118,7 @@ def flat(tree, prefix=""):
 def everything(trainer):
     """All that a run consists of: weights, moments, replay, worlds, random states, next action."""
     state = {"agent": trainer.agent.state_dict(), **trainer.state_dict()}
-    del state["seconds"]
+    del state["seconds"], state["evaluated"]
     found = {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in flat(state).items()}
     with torch.random.fork_rng(devices=[]):
         row = trainer.row
@@ -311,6 +323,33 @@ def test_train_says_what_it_did(tmp_path):
     }
 
 
+def test_tensorboard_gets_the_numbers_of_the_metrics(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    env = wmlib.make_env("test/Steady-v0", 4, 0)
+    agent, lines = make_agent(env), []
+    options = {"eval_every": 16, "eval_episodes": 1, "progress": False, "tensorboard": True}
+    options["on_log"] = lambda _, line: lines.append(line)
+    for steps, resume in ((40, False), (70, True)):
+        wmlib.train(agent, env, steps, tmp_path / "run", resume=resume, **options)
+    stored = read_metrics(tmp_path / "run" / "metrics.csv")
+    assert len(lines) == len(stored["steps"])
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {k for line in lines for k in line} - {"steps"}
+    for name in ("rec", "score", "eval_return"):
+        known = np.isfinite(stored[name])
+        points = [(event.step, event.value) for event in events.Scalars(name)]
+        wanted = list(zip(stored["steps"][known], stored[name][known], strict=True))
+        np.testing.assert_allclose(points, wanted, rtol=1e-5)
+
+
+def test_tensorboard_without_a_directory_is_told():
+    env = wmlib.make_env("test/Steady-v0", 4, 0)
+    with pytest.raises(BadInput, match="directory in `out`"):
+        wmlib.train(make_agent(env), env, 8, tensorboard=True)
+
+
 def test_the_same_seed_gives_the_same_run(tmp_path):
     runs = [everything(ticks(make_trainer("CartPole-v1"), 40)) for _ in range(2)]
     assert_identical(*runs)
@@ -350,7 +389,7 @@ def test_minutes_count_from_now_and_seconds_in_all(monkeypatch):
         {"minutes": -0.5},
         {"minutes": float("nan")},
         {"eval_every": -5},
-        {"eval_episodes": 0},
+        {"eval_episodes": -1},
         {"curve_episodes": 0},
         {"resume": True},
     ],
@@ -482,7 +521,7 @@ def test_metrics_are_readable_and_monotone(tmp_path, monkeypatch):
     metrics = read_metrics(tmp_path / "metrics.csv")
     losses = trainer.agent.scales()
     assert list(metrics) == [*COLUMNS, "kl", "entropy", "return", "return_scale", *losses]
-    assert len(seen) + 1 == len(metrics["steps"]) > 5  # one line more at the end
+    assert len(seen) == len(metrics["steps"]) > 5
     for name in ("steps", "updates", "seconds", "episodes"):
         assert (np.diff(metrics[name]) >= 0).all(), name
     assert metrics["steps"][-1] == trainer.steps and metrics["updates"][-1] == trainer.updates
@@ -513,6 +552,40 @@ def test_evaluating_on_the_way_changes_nothing_but_the_file(tmp_path):
     assert_identical(everything(curious), everything(quiet))
 
 
+@pytest.mark.parametrize("stop", [20, 24, 40])
+def test_an_evaluation_that_was_due_when_the_run_was_killed_takes_place(stop, tmp_path):
+    def run(trainer, steps):
+        trainer.eval_return = lambda episodes: 1.0
+        trainer.run(steps, eval_every=20, progress=False)
+        metrics = read_metrics(tmp_path / "metrics.csv")
+        return metrics["steps"][np.isfinite(metrics["eval_return"])].tolist()
+
+    first = make_trainer("Pendulum-v1", tmp_path)
+    while first.steps < stop:
+        first.tick()
+    first.save()  # and then, before the evaluation, it is killed
+    again = make_trainer("Pendulum-v1", tmp_path)
+    again.resume()
+    assert run(again, stop) == [stop]
+    last = make_trainer("Pendulum-v1", tmp_path)
+    last.resume()
+    assert run(last, 64) == [stop] + [s for s in (40, 60) if s > stop]
+
+
+def test_a_second_ctrl_c_ends_an_evaluation_and_saves(tmp_path, monkeypatch):
+    trainer = make_trainer("Pendulum-v1", tmp_path)
+    monkeypatch.setattr("wmlib.runtime.TWICE", 0.0)
+
+    def eval_return(_):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    trainer.eval_return = eval_return
+    assert trainer.run(100, eval_every=20, progress=False) is True
+    assert trainer.steps == 20 and latest(tmp_path).name == "step-0000000020"
+
+
 def test_a_log_line_is_the_mean_since_the_last_one():
     trainer = make_trainer("CartPole-v1")
     trainer.recent = [{"rec": torch.tensor(1.0)}, {"rec": torch.tensor(4.0), "kl": torch.ones(())}]
@@ -531,6 +604,50 @@ def test_lines_after_a_checkpoint_are_forgotten(tmp_path):
     np.testing.assert_array_equal(metrics["steps"], [10, 20])
     np.testing.assert_array_equal(metrics["updates"], [20, 40])
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+HEAD = "steps,updates,seconds,episodes,score,eval_return,rec"
+LINES = [f"{k},{2 * k},0.5,0,,,0.25" for k in (10, 20, 30)]
+DAMAGE = {  # content, and the steps that can still be read
+    "half a line": (f"{HEAD}\n{LINES[0]}\n{LINES[1]}", [10]),
+    "half a line that looks whole": (f"{HEAD}\n{LINES[0]}\n20,40,0.5,0,,,0.2", [10]),
+    "a tail of zeros": (f"{HEAD}\n{LINES[0]}\n" + 64 * "\0", [10]),
+    "zeros within": (f"{HEAD}\n{LINES[0]}\n\0\0\n{LINES[1]}\n", [10, 20]),
+    "a line too short": (f"{HEAD}\n5,9\n{LINES[0]}\n", [10]),
+    "a line too long": (f"{HEAD}\n{LINES[0]}\n{LINES[1]},7,8\n", [10]),
+    "words": (f"{HEAD}\n{LINES[0]}\nten,20,0.5,0,,,1\n", [10]),
+    "a lonely quote": (f'{HEAD}\n{LINES[0]}\n"20,40\n{LINES[1]}\n', [10, 20]),
+    "semicolons": ("\n".join([HEAD, *LINES, ""]).replace(",", ";"), []),
+    "no header": ("\n".join([*LINES, ""]), []),
+    "a header twice": (f"{HEAD}\n{LINES[0]}\n{HEAD}\n{LINES[1]}\n", [10, 20]),
+    "a name twice": (f"steps,{HEAD}\n1,{LINES[0]}\n", []),
+    "bytes": (np.random.default_rng(0).bytes(2000).decode("latin-1"), []),
+    "bytes after lines": (f"{HEAD}\n{LINES[0]}\n\xff\xfe\xff\n", [10]),
+}
+SOUND = {
+    "as written": ("\r\n".join([HEAD, *LINES[:2], ""]), [10, 20]),
+    "a mark of an editor": ("\xef\xbb\xbf" + "\n".join([HEAD, *LINES[:2], ""]), [10, 20]),
+    "floats": (f"{HEAD}\n1e1,2e1,0.5,0,,,1\n2.0e1,4e1,0.5,0,,,1\n", [10, 20]),
+    "empty lines": (f"{HEAD}\n\n{LINES[0]}\n\n", [10]),
+}
+
+
+@pytest.mark.parametrize("case", [*DAMAGE, *SOUND])
+def test_a_damaged_metrics_file_ends_nothing_and_is_told_once(case, tmp_path, capsys):
+    content, steps = (DAMAGE | SOUND)[case]
+    path, warnings = tmp_path / "metrics.csv", int(case in DAMAGE)
+    ticks(make_trainer("CartPole-v1", tmp_path), 6).save()  # after 24 steps
+    path.write_bytes(content.encode("latin-1"))
+    assert read_metrics(path)["steps"].tolist() == steps
+    assert capsys.readouterr().err.count("is damaged") == warnings
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    trainer.resume()
+    trainer.run(32, progress=False)
+    assert capsys.readouterr().err.count("is damaged") == warnings
+    assert read_metrics(path)["steps"].tolist() == [*steps, 32]
+    assert capsys.readouterr().err == ""  # it is whole again
+    aside = [p.read_bytes() for p in tmp_path.glob("*.damaged")]
+    assert aside == ([] if steps else [content.encode("latin-1")])  # nothing was thrown away
 
 
 def test_a_new_loss_becomes_a_column(tmp_path):
@@ -568,7 +685,151 @@ def test_an_empty_metrics_file_is_no_obstacle(tmp_path):
     np.testing.assert_array_equal(read_metrics(path)["steps"], [1])
 
 
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_never_ends_training(tmp_path, monkeypatch, capsys):
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    fake_clock(monkeypatch, 3.0)  # a line after every tick
+    trainer.run(20, progress=False)
+    path = tmp_path / "metrics.csv"
+    with monkeypatch.context() as patch:
+
+        def half(*_):
+            with open(path, "a") as file:
+                file.write("24,0,3")
+            raise FULL
+
+        patch.setattr("wmlib.trainer.write_metrics", half)
+        trainer.run(60, progress=False)
+    assert capsys.readouterr().err == (
+        f"wmlib: cannot write {path} ({os.strerror(errno.ENOSPC)}); training goes on without it.\n"
+    )
+    trainer.run(72, progress=False)  # there is space again
+    steps = read_metrics(path)["steps"].tolist()
+    assert steps[:5] == [4, 8, 12, 16, 20] and steps[-1] == 72 and 24 not in steps
+    assert latest(tmp_path).name.startswith("step-0000000072")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("what", ["metrics.csv", "metrics.tmp"])
+def test_a_directory_in_the_way_of_the_metrics_never_ends_training(what, tmp_path, capsys):
+    (tmp_path / what).mkdir()
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    trainer.run(20, progress=False)
+    again = make_trainer("CartPole-v1", tmp_path)
+    again.resume()
+    again.run(40, progress=False)
+    assert "metrics.csv" in capsys.readouterr().err and again.steps == 40
+
+
+class Pipe(io.StringIO):
+    """Breaks after so many characters."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def write(self, text):
+        self.left -= len(text)
+        if self.left < 0:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return len(text)
+
+    def flush(self):
+        self.write("")
+
+
+@pytest.mark.parametrize("left", [None, 0, 300])
+def test_a_bar_that_cannot_be_drawn_never_ends_training(left, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", None if left is None else Pipe(left))
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    trainer.run(80, progress=True)
+    assert trainer.steps == 80 and checkpoints(tmp_path)
+
+
 # ---------------------------------------------------------------- interruption
+
+
+@pytest.mark.parametrize("out", [False, True])
+def test_an_interrupted_run_says_so_and_goes_on(out, tmp_path, capsys):
+    run = tmp_path / "run" if out else None
+    env = wmlib.make_env("test/Steady-v0", 4, 0)
+
+    def stop(trainer, line):
+        signal.raise_signal(signal.SIGTERM)
+
+    settings = dict(seed=0, eval_every=20, eval_episodes=4, curve_episodes=4, progress=False)
+    result = wmlib.train(make_agent(env), env, 90, run, on_log=stop, **settings)
+    assert result.interrupted and '"interrupted": true' in result.json() and result.steps < 90
+    assert ("saving ..." in capsys.readouterr().err) == out
+    if out:
+        env = wmlib.make_env("test/Steady-v0", 4, 0)
+        result = wmlib.train(make_agent(env), env, 90, run, resume=True, **settings)
+        assert not result.interrupted and '"interrupted"' not in result.json()
+        assert capsys.readouterr().err == ""
+        result = wmlib.train(make_agent(env), env, 40, latest(run), resume=True, **settings)
+        assert result.run == str(run)
+        assert f"already at {result.steps}" in capsys.readouterr().err
+
+
+def remake(out, change):
+    """Write the checkpoint anew, intact, with another training state."""
+    trainer = ticks(make_trainer("CartPole-v1", out), 20)
+    tree = {name.strip("/"): value for name, value in flat(trainer.state_dict()).items()}
+    change(tree)
+    about = {"env": trainer.env.spec}
+    parts = {"agent": (trainer.agent.state_dict(), about), "training": (tree, {})}
+    write_checkpoint(out, trainer.steps, parts)
+
+
+def put(**values):
+    return lambda tree: tree.update({k.replace("__", "/"): v for k, v in values.items()})
+
+
+CRAFTED = {
+    "nothing": lambda tree: tree.clear(),
+    "no steps": lambda tree: tree.pop("steps"),
+    "no replay": lambda tree: [tree.pop(k) for k in list(tree) if k.startswith("replay")],
+    "no world": lambda tree: tree.pop("env/worlds/0/actions"),
+    "no moments": lambda tree: tree.pop("optimizer/0/mean"),
+    "steps of text": put(steps="many"),
+    "half steps": put(steps=1.5),
+    "negative steps": put(steps=-1),
+    "endless credit": put(credit=float("inf")),
+    "no credit": put(credit=float("nan")),
+    "scores of text": put(scores=["a"]),
+    "scores that are a number": put(scores=5),
+    "running of another length": put(running=np.zeros(9)),
+    "rows of another length": put(row__obs=np.zeros((9, 4), np.float32)),
+    "flags that are numbers": put(row__is_first=np.zeros(4, np.float32)),
+    "memory of another size": put(memory__h=np.zeros((4, 99), np.float32)),
+    "memory of text": put(memory__h="h"),
+    "moments of another size": put(optimizer__0__mean=np.zeros(7, np.float32)),
+    "moments of no weight": put(optimizer__999__mean=np.zeros(7, np.float32)),
+    "dice of text": put(rng__torch="dice"),
+    "dice of another kind": put(rng__numpy__bit_generator="MT19937"),
+    "a replay of text": put(replay__written="all"),
+    "a huge replay": put(replay__capacity=10**15),
+    "worlds of text": put(env__last="no"),
+    "worlds with a huge seed": put(env__worlds__0__base=-(10**30)),
+}
+
+
+@pytest.mark.parametrize("case", CRAFTED)
+def test_a_training_state_that_was_not_written_by_a_trainer_is_told(case, tmp_path):
+    remake(tmp_path, CRAFTED[case])
+    with pytest.raises(BadInput) as caught:
+        make_trainer("CartPole-v1", tmp_path).resume()
+    message = str(caught.value)
+    assert str(latest(tmp_path)) in message and "\n" not in message and message.endswith(".")
+
+
+def test_a_training_state_written_anew_is_resumed(tmp_path):
+    remake(tmp_path, lambda tree: None)
+    again = make_trainer("CartPole-v1", tmp_path)
+    again.resume()
+    assert_identical(everything(again), everything(ticks(make_trainer("CartPole-v1"), 20)))
 
 
 def resumed(tmp_path, name, stop, total):
@@ -681,6 +942,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     whole.run(goal, progress=False)
     assert whole.updates > 2
     assert_identical(everything(resumed), everything(whole))
+    assert not (tmp_path / "lock").exists()
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -717,3 +979,58 @@ def test_without_a_checkpoint_none_is_named(out, tmp_path):
     with pytest.raises(FloatingPointError, match="Training stopped") as caught:
         trainer.run(100, progress=False)
     assert "checkpoint" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- evaluation
+
+
+class Endless(gym.Env):
+    """Pays one for every step, and never ends."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 1.0, False, False, {}
+
+
+def test_an_episode_without_end_is_counted_up_to_a_limit(capsys):
+    env = wmlib.make_env(Endless, 2)
+    agent = make_agent(env)
+    assert wmlib.evaluate(agent, env, 3, longest=30).tolist() == [30, 30, 30]
+    assert "had no end after 30 steps" in capsys.readouterr().err
+
+
+def test_a_world_that_exists_once_can_be_trained(tmp_path, capsys):
+    env = wmlib.make_env(Endless())
+    agent = make_agent(env)
+    with pytest.raises(BadInput, match="cannot be made again: give eval_env"):
+        wmlib.train(agent, env, 10, progress=False)
+    result = wmlib.train(agent, env, 10, tmp_path / "a", eval_episodes=0, progress=False)
+    assert (result.steps, result.eval_episodes, result.eval_return_mean) == (10, 0, None)
+    assert "Nothing was learnt in 10 steps" in capsys.readouterr().err
+    small = wmlib.make_env(gym.wrappers.TimeLimit(Endless(), 7))
+    result = wmlib.train(
+        agent,
+        env,
+        20,
+        eval_env=small,
+        eval_every=10,
+        eval_episodes=2,
+        curve_episodes=1,
+        progress=False,
+    )
+    assert result.eval_return_mean == 7
+    with pytest.raises(BadInput, match="There is one <Endless instance>, not 2"):
+        wmlib.make_env(Endless(), 2)
+
+
+def test_a_vector_environment_of_ones_own_can_be_trained():
+    vec = gym.vector.SyncVectorEnv([Endless] * 3)
+    env = wmlib.make_env(vec)
+    result = wmlib.train(make_agent(env), env, 12, eval_episodes=0, progress=False)
+    assert result.steps == 12

@@ -6,7 +6,9 @@ from wmlib.config import PRESETS, Config, preset
 from wmlib.envs.make import make_env
 from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
+from wmlib.offline import train_model
 from wmlib.play import evaluate, play
+from wmlib.policy import Policy, export_weights, load_policy
 from wmlib.pretrained import load_pretrained, pretrained_card
 from wmlib.replay import Replay
 from wmlib.runtime import pick_device, seed_everything, set_threads
@@ -19,12 +21,15 @@ __all__ = [
     "Config",
     "Dream",
     "Dreamer",
+    "Policy",
     "Replay",
     "Result",
     "RowEnv",
     "Trainer",
     "evaluate",
+    "export_weights",
     "load_agent",
+    "load_policy",
     "load_pretrained",
     "make_env",
     "pick_device",
@@ -35,4 +40,5 @@ __all__ = [
     "seed_everything",
     "set_threads",
     "train",
+    "train_model",
 ]

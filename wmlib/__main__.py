@@ -1,27 +1,43 @@
-"""Command line: python -m wmlib check | train | evaluate | dream | bench | experiment.
+"""Command line: python -m wmlib check | train | evaluate | dream | export | bench | experiment.
 
 Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
 input, 1 failure.
 """
 
+import ast
 import contextlib
+import dataclasses
 import io
 import json
+import os
+import re
+import signal
 import sys
 import time
 from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from wmlib.agent import Dreamer
-from wmlib.checkpoint import latest, load_agent, read_checkpoint
+from wmlib.checkpoint import (
+    checkpoints,
+    env_spec,
+    latest,
+    load_agent,
+    lock_run,
+    run_folder,
+    try_writing,
+    vacant,
+)
 from wmlib.config import Config, preset
 from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
 from wmlib.play import evaluate
-from wmlib.runtime import pick_device, seed_everything, set_threads
+from wmlib.policy import export_weights
+from wmlib.runtime import handling, pick_device, say, seed_everything, set_threads
 from wmlib.trainer import Result, train
 
 POSITIONAL = tyro.conf.Positional
@@ -37,8 +53,12 @@ class Train:
     """tiny (for a CPU), curtain and cartpole (for those worlds), small, size1m ... size400m."""
     pixels: bool = False
     """Learn from rendered frames instead of the environment's own observation."""
-    size: int = 32
-    """Side of the rendered frames in pixels."""
+    size: int | None = None
+    """Side of images in pixels: 32 for rendered frames, and at most 64 for others, by default."""
+    keys: tuple[str, ...] = ()
+    """The parts of a Dict observation to learn from; by default all."""
+    symbolic: int | None = None
+    """Grids of integers hold symbols of so many kinds, not brightness; 0: they hold brightness."""
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, as name=value."""
     seed: int = 0
@@ -54,6 +74,8 @@ class Train:
     """Run directory (default: a new one under runs/)."""
     resume: str | None = None
     """Continue the run in this directory, with its own settings."""
+    tensorboard: bool = False
+    """Also write the metrics to tensorboard/ in the run directory (needs that package)."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
 
@@ -81,6 +103,16 @@ class Dream:
     """Real frames seen before the eyes close."""
     horizon: int = 45
     seed: int = 0
+
+
+@dataclass
+class Export:
+    """Write an agent's weights to one file for sharing, and time how long it takes to act."""
+
+    run: POSITIONAL[str]
+    """Run directory, checkpoint, agent file, or the name of a shipped agent."""
+    weights: str = "agent.safetensors"
+    """The file; wmlib.load_policy and wmlib.load_agent read it."""
 
 
 @dataclass
@@ -121,7 +153,7 @@ class Bench:
 
 
 COMMANDS = {"check": Check, "train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
-COMMANDS["experiment"] = Experiment
+COMMANDS |= {"export": Export, "experiment": Experiment}
 
 
 def run_train(args: Train) -> str:
@@ -131,47 +163,70 @@ def run_train(args: Train) -> str:
     device = pick_device(args.device)
     seed_everything(args.seed)
     spec = {"id": args.env, "num_envs": args.config.num_envs, "pixels": args.pixels}
-    spec |= {"size": args.size, "kwargs": _env_args(args.env_args)}
+    size = args.size or (32 if args.pixels else 64)
+    spec |= {"size": size, "kwargs": _env_args(args.env_args)}
+    spec |= {"keys": list(args.keys)} if args.keys else {}
+    spec |= {"symbolic": args.symbolic} if args.symbolic is not None else {}
     env = make_env(**spec, seed=args.seed)
     agent = Dreamer(env.single_observation_space, env.single_action_space, args.config)
     steps = 24_000 if args.steps is None and args.minutes is None else args.steps
-    result = train(
-        agent.to(device),
-        env,
-        steps,
-        out=args.resume or args.out or _new_run(args.env, args.preset, args.seed),
-        minutes=args.minutes,
-        seed=args.seed,
-        resume=bool(args.resume),
-        eval_every=args.eval_every,
-        eval_episodes=args.eval_episodes,
-    )
-    return result.json()
+    out = args.resume or args.out or _new_run(args.env, args.preset, args.seed)
+    interrupted = False
+    try:
+        result = train(
+            agent.to(device),
+            env,
+            steps,
+            out=out,
+            minutes=args.minutes,
+            seed=args.seed,
+            resume=bool(args.resume),
+            eval_every=args.eval_every,
+            eval_episodes=args.eval_episodes,
+            tensorboard=args.tensorboard,
+        )
+        interrupted = result.interrupted
+        return result.json()
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        if interrupted and checkpoints(Path(out)):
+            say(f"To go on with this run: python -m wmlib train {args.env} --resume {out}")
 
 
 def _env_args(pairs: tuple[str, ...]) -> dict[str, object]:
-    """Arguments of the environment from "name=value", values as JSON or else as words."""
+    """Arguments of the environment from "name=value", values as in JSON or Python, else words."""
     values: dict[str, object] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign:
             raise BadInput(f"--env-args takes name=value, not '{pair}'.")
-        try:
-            values[name] = json.loads(text)
-        except json.JSONDecodeError:
-            values[name] = text
+        values[name] = text
+        for read in (lambda text: json.dumps(ast.literal_eval(text)), str):  # from Python, JSON
+            with contextlib.suppress(
+                ValueError, SyntaxError, TypeError, MemoryError, RecursionError
+            ):
+                values[name] = json.loads(read(text))
     return values
 
 
 def _new_run(env: str, preset_name: str, seed: int) -> str:
-    """First unused directory of this name under runs/."""
-    stem = f"runs/{env.split('/')[-1]}-{preset_name}-seed{seed}"
+    """First directory of this name under runs/ where a run can begin."""
+    stem = f"runs/{re.sub('[^A-Za-z0-9._-]', '-', env.split('/')[-1])}-{preset_name}-seed{seed}"
     path = stem
     number = 1
-    while Path(path).exists():
+    while Path(path).exists() and not _free(path):
         number += 1
         path = f"{stem}-{number}"
     return path
+
+
+def _free(path: str) -> bool:
+    """Whether a run that never saved has left this directory, and no process uses it."""
+    with contextlib.suppress(BadInput, OSError), lock_run(path):
+        return vacant(path)
+    return False
 
 
 def run_evaluate(args: Evaluate) -> str:
@@ -179,12 +234,13 @@ def run_evaluate(args: Evaluate) -> str:
     if args.episodes < 1:
         raise BadInput(f"--episodes is {args.episodes}; it must be at least 1.")
     agent, about = load_agent(args.run, args.device)
+    spec = env_spec(about)
     count = min(args.episodes, 100)
-    env = make_env(**{**about["env"], "num_envs": count}, seed=args.seed)
+    env = make_env(**{**spec, "num_envs": count}, seed=args.seed)
     began = time.monotonic()
-    returns = evaluate(agent, env, args.episodes, args.mode, args.seed)
+    returns = evaluate(agent, env, args.episodes, args.mode, args.seed, progress=True)
     return Result(
-        env=about["env"]["id"],
+        env=spec["id"],
         preset=agent.config.name,
         seed=args.seed,
         device=str(agent.device),
@@ -205,7 +261,7 @@ def run_dream(args: Dream) -> str:
     agent, about = load_agent(args.run, "cpu")
     frames = write_dream(
         agent,
-        about["env"],
+        env_spec(about),
         args.out,
         context=args.context,
         horizon=args.horizon,
@@ -214,11 +270,18 @@ def run_dream(args: Dream) -> str:
     return json.dumps({"run": args.run, "out": args.out, "frames": frames})
 
 
+def run_export(args: Export) -> str:
+    """Write the file; returns a line of JSON."""
+    return json.dumps({"run": args.run, **export_weights(args.run, args.weights)})
+
+
 def writable_picture(name: str | None) -> Path | None:
     """Where to write a picture, if asked for; refused before anything is computed."""
     picture = Path(name) if name else None
     if picture and not picture.parent.is_dir():
         raise BadInput(f"Cannot write {picture}: there is no directory {picture.parent}.")
+    if picture:
+        try_writing(picture.parent, picture)
     return picture
 
 
@@ -271,6 +334,7 @@ def parse(argv: list[str]) -> object:
     kind = COMMANDS[argv[0]]
     rest = argv[1:]
     wants_help = "-h" in rest or "--help" in rest
+    rest = _numbers(kind, rest)
     default = _train_default(rest) if kind is Train else None
     box = io.StringIO()
     args: Any = None
@@ -289,13 +353,60 @@ def parse(argv: list[str]) -> object:
         raise BadInput(_sentence(box.getvalue())) from None
     if unknown:
         raise BadInput(f"Unknown option {unknown[0]}; see python -m wmlib {argv[0]} --help.")
+    for name in ("out", "resume", "run", "plot"):
+        if isinstance(getattr(args, name, None), str):
+            setattr(args, name, _expanded(getattr(args, name)))
     if kind is Train and args.resume:
-        for name in ("config", "preset", "seed", "pixels", "size", "env_args"):
-            if getattr(args, name) != getattr(default, name):
-                raise BadInput(
-                    f"--resume {args.resume} keeps that run's settings; drop the other options."
-                )
+        args.resume = str(run_folder(args.resume))
+        given, kept = _settings(args), _settings(default)
+        names = ["preset", "seed", "pixels", "size", "keys", "symbolic", "env_args"]
+        names += vars(args.config)
+        other = [f"--{n.replace('_', '-')}" for n in names if n != "name" and given[n] != kept[n]]
+        if other:
+            raise BadInput(
+                f"--resume {args.resume} keeps that run's settings; drop {', '.join(other)}."
+            )
     return args
+
+
+def _settings(args: Any) -> dict[str, object]:
+    """What a run keeps when it is resumed, by option."""
+    return {**vars(args.config), **vars(args), "env_args": _env_args(args.env_args)}
+
+
+def _expanded(path: str) -> str:
+    """The path with ~ replaced, as the shell does it where it sees one."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError as error:
+        raise BadInput(f"There is no home directory for {path}.") from error
+
+
+def _numbers(kind: type, argv: list[str]) -> list[str]:
+    """Write whole numbers of options in digits: 1e4 as 10000.
+
+    Raises:
+        BadInput: an option that takes a whole number has something else.
+    """
+    fields = [*dataclasses.fields(kind), *(dataclasses.fields(Config) if kind is Train else ())]
+    whole = {f"--{f.name.replace('_', '-')}" for f in fields if f.type in (int, int | None)}
+    words: list[str] = []
+    before = ""
+    for word in argv:
+        name, sign, text = word.partition("=") if word[:2] == "--" else (before, "", word)
+        if name.replace("_", "-") in whole and text not in ("", "None", "-h"):
+            text = _whole(name, text)
+        before = name if word == name else ""
+        words.append(word if word == name else f"{name}{sign}{text}" if sign else text)
+    return words
+
+
+def _whole(option: str, text: str) -> str:
+    with contextlib.suppress(InvalidOperation):
+        number = Decimal(text)
+        if number.is_finite() and number.adjusted() < 25 and number == number.to_integral_value():
+            return str(int(number))
+    raise BadInput(f"{option} is {text}; it must be a whole number.")
 
 
 def _train_default(argv: list[str]) -> Train:
@@ -313,20 +424,24 @@ def _train_default(argv: list[str]) -> Train:
     run = given("--resume")
     if run is None:
         return replace(default, config=preset(default.preset))
-    (_, about), *_ = read_checkpoint(latest(Path(run)), "agent")
-    config = Config().replace(**about["config"])
-    spec = about["env"]
+    newest = latest(run_folder(_expanded(run)))
+    agent, about = load_agent(newest, "cpu")
+    config, spec = agent.config, env_spec(about)
     if given("--preset") not in (None, config.name):
         raise BadInput(f"{run} was trained with preset '{config.name}', not '{default.preset}'.")
-    pairs = tuple(f"{k}={json.dumps(v)}" for k, v in spec.get("kwargs", {}).items())
+    training = newest / "training.safetensors"
+    if training.exists() and config.num_envs * config.deter > training.stat().st_size:
+        raise BadInput(f"{newest} is too small for a run in {config.num_envs} environments.")
     return replace(
         default,
         preset=config.name,
         config=config,
-        seed=about["seed"],
-        pixels=spec["pixels"],
-        size=spec["size"],
-        env_args=pairs,
+        seed=about.get("seed", 0),
+        pixels=bool(spec.get("pixels", False)),
+        size=spec.get("size", 64),
+        keys=tuple(spec.get("keys", ())),
+        symbolic=spec.get("symbolic"),
+        env_args=tuple(f"{k}={json.dumps(v)}" for k, v in spec.get("kwargs", {}).items()),
     )
 
 
@@ -339,21 +454,34 @@ def _sentence(box: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
+    if sys.stderr is None:  # closed: else its number would be given to the next file that is opened
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
-    actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment}
+    actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment, Export: run_export}
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
-        if not isinstance(args, Bench | Experiment):
-            set_threads()
-        line = actions[type(args)](args)
-        print(line)
+        with handling(signal.default_int_handler):
+            args = parse(sys.argv[1:] if argv is None else argv)
+            if not isinstance(args, Bench | Experiment):
+                set_threads()
+            line = actions[type(args)](args)
+        _print(line)
     except BadInput as error:
-        print(f"wmlib: {error}", file=sys.stderr)
+        say(str(error))
         return 2
-    except (FloatingPointError, KeyboardInterrupt, OSError) as error:
-        print(f"wmlib: {str(error) or 'interrupted'}", file=sys.stderr)
+    except (FloatingPointError, KeyboardInterrupt, OSError, MemoryError) as error:
+        nothing = "not enough memory" if isinstance(error, MemoryError) else "interrupted"
+        say(str(error) or nothing)
         return 1
     return int(isinstance(args, Check) and not json.loads(line)["ok"])
+
+
+def _print(line: str) -> None:
+    """Print the result; OSError if nobody can receive it."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the last flush
+        raise OSError(f"The result cannot be printed ({error.strerror}): {line}") from error
 
 
 if __name__ == "__main__":

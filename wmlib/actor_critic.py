@@ -7,11 +7,13 @@ import copy
 from dataclasses import dataclass
 
 import torch
+from gymnasium.spaces import MultiDiscrete
 from torch import Tensor, nn
 
 from wmlib.config import Config
 from wmlib.distributions import (
     DiscretePolicy,
+    MultiPolicy,
     NormalPolicy,
     symexp_bins,
     twohot_loss,
@@ -19,17 +21,19 @@ from wmlib.distributions import (
 )
 from wmlib.losses import lambda_return
 from wmlib.nets import MLP, Head, linear
-from wmlib.spaces import Space, act_kind, action_size
+from wmlib.spaces import Space, act_kind, action_size, classes
 from wmlib.world_model import Rollout
 
 __all__ = [
     "Actor",
     "Critic",
     "DreamLosses",
+    "MultiActor",
     "ReturnScale",
     "actor_loss",
     "dream_losses",
     "dream_weights",
+    "make_actor",
     "replay_value_loss",
 ]
 
@@ -53,6 +57,25 @@ class Actor(nn.Module):
         if self.discrete:
             return DiscretePolicy(self.out(x), self.unimix)
         return NormalPolicy(self.out(x), self.out_std(x))
+
+
+class MultiActor(Actor):
+    """Policy network for several choices at once: features (..., F) -> `MultiPolicy`."""
+
+    def __init__(self, feature: int, act_space: Space, config: Config):
+        super().__init__(feature, act_space, config)
+        self.sizes = classes(act_space).tolist()
+
+    def forward(self, feature: Tensor) -> MultiPolicy:
+        """Return the distribution over actions."""
+        logits = self.out(self.mlp(feature)).split(self.sizes, -1)
+        return MultiPolicy(tuple(DiscretePolicy(part, self.unimix) for part in logits))
+
+
+def make_actor(feature: int, act_space: Space, config: Config) -> Actor:
+    """Pick the policy network for an action space."""
+    kind = MultiActor if isinstance(act_space, MultiDiscrete) else Actor
+    return kind(feature, act_space, config)
 
 
 class Critic(nn.Module):

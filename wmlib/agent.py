@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wmlib.actor_critic import Actor, Critic, ReturnScale, dream_losses, replay_value_loss
+from wmlib.actor_critic import Critic, ReturnScale, dream_losses, make_actor, replay_value_loss
 from wmlib.config import Config
 from wmlib.distributions import kl_divergence
 from wmlib.errors import BadInput
@@ -17,7 +17,7 @@ from wmlib.losses import total
 from wmlib.optim import LaProp
 from wmlib.rssm import Observed, State
 from wmlib.runtime import autocast
-from wmlib.spaces import Space, encode_action
+from wmlib.spaces import Space, Tree, alike, decode_action, describe, each, encode_action
 from wmlib.world_model import WorldModel
 
 __all__ = ["Dream", "Dreamer", "Memory"]
@@ -39,12 +39,12 @@ class Dream:
     rows, so that both can be drawn one above the other.
     """
 
-    observation: np.ndarray  # (N, H+1, ...)
+    observation: Tree  # (N, H+1, ...), or a dict of such arrays
     reward: np.ndarray  # (N, H+1)
     continues: np.ndarray  # (N, H+1), discount included
     value: np.ndarray  # (N, H+1)
     action: np.ndarray  # (N, H, A)
-    reconstruction: np.ndarray  # (N, T, ...): the context as the posterior sees it
+    reconstruction: Tree  # (N, T, ...): the context as the posterior sees it
 
 
 class Dreamer(nn.Module):
@@ -57,7 +57,7 @@ class Dreamer(nn.Module):
         self.config = config
         feature = config.deter + config.stoch * config.classes
         self.world = WorldModel(obs_space, act_space, config)
-        self.actor = Actor(feature, act_space, config)
+        self.actor = make_actor(feature, act_space, config)
         self.critic = Critic(feature, config)
         self.return_scale = ReturnScale()
         self.optimizer = self.build_optimizer()
@@ -91,33 +91,30 @@ class Dreamer(nn.Module):
 
     @torch.no_grad()
     def act(
-        self, obs: np.ndarray, is_first: np.ndarray, memory: Memory, mode: bool = False
+        self, obs: Tree, is_first: np.ndarray, memory: Memory, mode: bool = False
     ) -> tuple[np.ndarray, Memory]:
         """See N observations, choose N actions.
 
-        obs (N, ...), is_first (N,) -> actions as `RowEnv.step` takes them (int64 (N,), or float32
-        (N, A) unclipped), and the memory for the next call. `mode` takes the most likely action
-        instead of drawing one.
+        obs (N, ...), is_first (N,) -> actions as `RowEnv.step` takes them (int64 (N[, k]), or
+        float32 (N, A) unclipped), and the memory for the next call. `mode` takes the most likely
+        action instead of drawing one.
         """
-        batch = {
-            "obs": self._tensor(obs).unsqueeze(1),
-            "prev_action": memory.action.unsqueeze(1),
-            "is_first": self._tensor(is_first).unsqueeze(1),
-        }
+        now = {"obs": obs, "prev_action": memory.action, "is_first": is_first}
+        batch = each(lambda x: x.unsqueeze(1), self._tensor(now))
         with autocast(self.device):
             state = self.world.observe(batch, memory.state).state
             state = State(state.h[:, 0], state.z[:, 0])
             policy = self.actor(state.feature)
             action = policy.mode() if mode else policy.sample()
-        chosen = action.argmax(-1) if self.actor.discrete else action.float()
+        chosen = decode_action(action, self.act_space)
         return chosen.cpu().numpy(), Memory(state, action)
 
     def taken(self, memory: Memory, action: np.ndarray) -> Memory:
         """Memory of having taken another action than the agent's own choice."""
         return Memory(memory.state, encode_action(self._tensor(action), self.act_space))
 
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, device=self.device)
+    def _tensor(self, array: Tree) -> Tree:
+        return each(lambda x: torch.as_tensor(x, device=self.device), array)
 
     # ------------------------------------------------------------ learning
 
@@ -264,7 +261,7 @@ class Dreamer(nn.Module):
                 dream.action,
                 self.world.decode(seen),
             )
-        return Dream(*(part.float().cpu().numpy() for part in parts))
+        return Dream(*(each(lambda x: x.float().cpu().numpy(), part) for part in parts))
 
     def check_spaces(self, obs_space: Space, act_space: Space) -> None:
         """Raise BadInput unless these are the spaces the agent was built for."""
@@ -272,9 +269,8 @@ class Dreamer(nn.Module):
             ("observations", self.obs_space, obs_space),
             ("actions", self.act_space, act_space),
         ):
-            same = type(mine) is type(other) and mine.shape == other.shape
-            counts = getattr(mine, "n", None), getattr(other, "n", None)
-            if not same or mine.dtype != other.dtype or counts[0] != counts[1]:
+            if not alike(mine, other):
+                mine, other = describe(mine), describe(other)
                 raise BadInput(f"The agent was built for {name} {mine}, not for {other}.")
 
     def summary(self) -> dict[str, int]:

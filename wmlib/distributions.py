@@ -163,6 +163,31 @@ class DiscretePolicy:
 
 
 @dataclass
+class MultiPolicy:
+    """Several categorical policies at once; actions are their one-hots, in a row (..., A)."""
+
+    groups: tuple[DiscretePolicy, ...]
+
+    def sample(self) -> Tensor:
+        """Draw an action (..., A), without gradient."""
+        return torch.cat([group.sample() for group in self.groups], -1)
+
+    def mode(self) -> Tensor:
+        """Most likely action (..., A)."""
+        return torch.cat([group.mode() for group in self.groups], -1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability of an action. (..., A) -> (...)."""
+        chosen = action.split([group.logits.shape[-1] for group in self.groups], -1)
+        pairs = zip(self.groups, chosen, strict=True)
+        return torch.stack([group.log_prob(part) for group, part in pairs]).sum(0)
+
+    def entropy(self) -> Tensor:
+        """Sum of the entropies in nats (...)."""
+        return torch.stack([group.entropy() for group in self.groups]).sum(0)
+
+
+@dataclass
 class NormalPolicy:
     """Bounded normal policy: mean in (-1, 1), standard deviation in (.1, 1); actions (..., A)."""
 

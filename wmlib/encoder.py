@@ -1,10 +1,12 @@
-"""Observation encoder e_t = enc(o_t) and its decoder, for vectors, images and classes.
+"""Observation encoder e_t = enc(o_t) and its decoder: vectors, images, classes, or several parts.
 
 Shapes: `...` any batch axes (B, T), images (..., height, width, channels) with channels last.
 """
 
-import math
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,10 +15,14 @@ from wmlib.config import Config
 from wmlib.distributions import bernoulli_nats, symexp, symlog
 from wmlib.errors import BadInput
 from wmlib.nets import MLP, NLN, BlockLinear, NormSiLU, init_weight, linear
-from wmlib.spaces import Space, obs_kind
+from wmlib.spaces import Space, Tree, classes, halvings, obs_kind, one_hot, readable
 
 __all__ = [
+    "ClassDecoder",
+    "ClassEncoder",
     "Conv",
+    "DictDecoder",
+    "DictEncoder",
     "ImageDecoder",
     "ImageEncoder",
     "VectorDecoder",
@@ -28,11 +34,10 @@ __all__ = [
 
 
 def stage_channels(shape: tuple[int, ...], depth: int) -> list[int]:
-    """Channels after each halving of the image, down to 4x4: depth * (2, 3, 4, 4)[:n]."""
-    stages = round(math.log2(shape[0] / 4))
-    if shape[0] != shape[1] or shape[0] != 4 * 2**stages or not 1 <= stages <= 4:
-        raise BadInput(f"Images are {shape[0]}x{shape[1]}; allowed are squares of 8, 16, 32 or 64.")
-    return [depth * m for m in (2, 3, 4, 4)[:stages]]
+    """Channels after each halving of the image, down to sides of 3 to 16: depth * (2, 3, 4, 4)."""
+    if not readable(shape):
+        raise BadInput(f"Images of {shape[0]}x{shape[1]} do not halve down to sides of 3 to 16.")
+    return [depth * m for m in (2, 3, 4, 4)[: halvings(shape)]]
 
 
 class Conv(nn.Module):
@@ -68,23 +73,34 @@ class Conv(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """Apply symlog (one-hot if discrete), then three NLN. (..., features) -> (..., units)."""
+    """Apply symlog, then three NLN. (..., features) -> (..., units)."""
 
     def __init__(self, space: Space, config: Config):
         super().__init__()
-        self.classes = int(space.n) if obs_kind(space) == "discrete" else 0
-        self.mlp = MLP(self.classes or space.shape[0], config.units, 3)
+        self.mlp = MLP(space.shape[0], config.units, 3)
         self.outputs = config.units
 
     def forward(self, obs: Tensor) -> Tensor:
         """Encode raw observations."""
-        if self.classes:
-            return self.mlp(F.one_hot(obs.long(), self.classes).float())
         return self.mlp(symlog(obs.float()))
 
 
+class ClassEncoder(nn.Module):
+    """Make one-hots, then three NLN. Integers (...) or (..., elements) -> (..., units)."""
+
+    def __init__(self, space: Space, config: Config):
+        super().__init__()
+        self.space = space
+        self.mlp = MLP(int(classes(space).sum()), config.units, 3)
+        self.outputs = config.units
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Encode raw observations."""
+        return self.mlp(one_hot(obs, self.space))
+
+
 class ImageEncoder(nn.Module):
-    """Halve the image down to 4x4 and flatten. uint8 (..., H, W, C) -> (..., 16 * channels).
+    """Halve the image four times (64 -> 4) and flatten. uint8 (..., H, W, C) -> (..., outputs).
 
     pooled: conv 5x5, 2x2 max-pool, RMSNorm, SiLU (the paper's code). strided: conv 4x4 of stride 2.
     """
@@ -97,7 +113,8 @@ class ImageEncoder(nn.Module):
         inputs = [space.shape[-1], *channels[:-1]]
         self.convs = nn.ModuleList(Conv(i, o, mode) for i, o in zip(inputs, channels, strict=True))
         self.norms = nn.ModuleList(NormSiLU(o) for o in channels)
-        self.outputs = 16 * channels[-1]
+        halved = 2 ** len(channels)
+        self.outputs = (space.shape[0] // halved) * (space.shape[1] // halved) * channels[-1]
 
     def forward(self, obs: Tensor) -> Tensor:
         """Encode raw images."""
@@ -114,33 +131,58 @@ class ImageEncoder(nn.Module):
 
 
 class VectorDecoder(nn.Module):
-    """Predict symlog observations (or the class of a discrete one) from the model state.
-
-    h (..., D), z (..., S*K) -> (..., features).
-    """
+    """Predict symlog observations. h (..., D), z (..., S*K) -> (..., features)."""
 
     def __init__(self, space: Space, config: Config):
         super().__init__()
-        self.discrete = obs_kind(space) == "discrete"
         self.scale = config.vector_scale
-        outputs = int(space.n) if self.discrete else space.shape[0]
         self.mlp = MLP(config.stoch * config.classes + config.deter, config.units, 3)
-        self.out = linear(config.units, outputs)
+        self.out = linear(config.units, space.shape[0])
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
         """Return the raw prediction that `loss` and `mean` read."""
         return self.out(self.mlp(torch.cat([z, h], -1)))
 
     def loss(self, prediction: Tensor, obs: Tensor) -> Tensor:
-        """Squared error to symlog(o), summed over features; cross-entropy if discrete. -> (...)."""
-        if self.discrete:
-            logp = F.log_softmax(prediction.float(), -1)
-            return -logp.gather(-1, obs.long().unsqueeze(-1)).squeeze(-1)
+        """Squared error to symlog(o), summed over features. -> (...)."""
         return self.scale * (prediction.float() - symlog(obs.float())).square().sum(-1)
 
     def mean(self, prediction: Tensor) -> Tensor:
-        """Predicted observation in its own units; class probabilities if discrete."""
-        return prediction.softmax(-1) if self.discrete else symexp(prediction.float())
+        """Predicted observation in its own units."""
+        return symexp(prediction.float())
+
+
+class ClassDecoder(nn.Module):
+    """Predict the class of every element. h (..., D), z (..., S*K) -> logits (..., elements, K).
+
+    K is the largest number of classes; what an element does not have gets the logit -inf. A
+    Discrete has no axis of elements.
+    """
+
+    missing: Tensor
+
+    def __init__(self, space: Space, config: Config):
+        super().__init__()
+        counts = classes(space)
+        missing = np.arange(counts.max()) >= counts[..., None]  # (*elements, K)
+        self.mlp = MLP(config.stoch * config.classes + config.deter, config.units, 3)
+        self.out = linear(config.units, missing.size)
+        self.register_buffer("missing", torch.as_tensor(missing), persistent=False)
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Return the logits that `loss` and `mean` read."""
+        logits = self.out(self.mlp(torch.cat([z, h], -1))).unflatten(-1, self.missing.shape)
+        return logits.masked_fill(self.missing, -torch.inf)
+
+    def loss(self, prediction: Tensor, obs: Tensor) -> Tensor:
+        """Cross-entropy, summed over the elements. -> (...)."""
+        logp = F.log_softmax(prediction.float(), -1)
+        nats = -logp.gather(-1, obs.long().unsqueeze(-1)).squeeze(-1)
+        return nats.flatten(-self.missing.ndim + 1).sum(-1) if self.missing.ndim > 1 else nats
+
+    def mean(self, prediction: Tensor) -> Tensor:
+        """Probabilities of the classes. -> (..., elements, K)."""
+        return prediction.float().softmax(-1)
 
 
 class ImageDecoder(nn.Module):
@@ -149,13 +191,14 @@ class ImageDecoder(nn.Module):
     def __init__(self, space: Space, config: Config):
         super().__init__()
         channels = stage_channels(space.shape, config.depth)
-        self.tiles = (config.blocks, 4, 4, channels[-1] // config.blocks)  # (g, 4, 4, C/g)
+        rows, cols = (side // 2 ** len(channels) for side in space.shape[:2])
+        self.tiles = (config.blocks, rows, cols, channels[-1] // config.blocks)  # (g, 4, 4, C/g)
         if channels[-1] % config.blocks:
             raise BadInput(
                 f"The image decoder starts from {channels[-1]} channels, which {config.blocks} "
                 f"blocks do not divide; choose a depth that does (depth is {config.depth})."
             )
-        size = 16 * channels[-1]
+        size = rows * cols * channels[-1]
         self.from_h = BlockLinear(config.deter, size, config.blocks)
         self.from_z = nn.Sequential(
             NLN(config.stoch * config.classes, 2 * config.units), linear(2 * config.units, size)
@@ -192,11 +235,62 @@ class ImageDecoder(nn.Module):
         return torch.sigmoid(prediction.float())
 
 
-def make_encoder(space: Space, config: Config) -> VectorEncoder | ImageEncoder:
+# ---------------------------------------------------------------- several parts
+
+
+class DictEncoder(nn.Module):
+    """An encoder for every part; their outputs side by side. Dict of (..., *) -> (..., outputs)."""
+
+    def __init__(self, space: Space, config: Config):
+        super().__init__()
+        self.keys = list(space.spaces)  # names may hold dots, which a ModuleDict forbids
+        parts = [make_encoder(part, config) for part in space.spaces.values()]
+        self.parts = nn.ModuleList(parts)
+        self.outputs: int = sum(part.outputs for part in parts)
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        """Encode raw observations."""
+        found = [part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)]
+        return torch.cat(found, -1)
+
+
+class DictDecoder(nn.Module):
+    """A decoder for every part; the loss is the sum of theirs, as in the official code."""
+
+    def __init__(self, space: Space, config: Config):
+        super().__init__()
+        self.keys = list(space.spaces)
+        self.parts = nn.ModuleList(make_decoder(part, config) for part in space.spaces.values())
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Name and decoder of every part."""
+        return zip(self.keys, self.parts, strict=True)
+
+    def forward(self, h: Tensor, z: Tensor) -> Tree:
+        """Return the raw predictions that `loss` and `mean` read."""
+        return {key: part(h, z) for key, part in self.items()}
+
+    def loss(self, prediction: Tree, obs: Tree) -> Tensor:
+        """Sum of the losses of the parts. -> (...)."""
+        losses = [part.loss(prediction[key], obs[key]) for key, part in self.items()]
+        return torch.stack(losses).sum(0)
+
+    def mean(self, prediction: Tree) -> Tree:
+        """What is predicted of every part, in its own units."""
+        return {key: part.mean(prediction[key]) for key, part in self.items()}
+
+
+Encoder: TypeAlias = VectorEncoder | ClassEncoder | ImageEncoder | DictEncoder
+Decoder: TypeAlias = VectorDecoder | ClassDecoder | ImageDecoder | DictDecoder
+
+
+def make_encoder(space: Space, config: Config) -> Encoder:
     """Pick the encoder for an observation space."""
-    return (ImageEncoder if obs_kind(space) == "image" else VectorEncoder)(space, config)
+    kinds = {"vector": VectorEncoder, "discrete": ClassEncoder, "image": ImageEncoder}
+    return kinds.get(obs_kind(space), DictEncoder)(space, config)
 
 
-def make_decoder(space: Space, config: Config) -> VectorDecoder | ImageDecoder:
+def make_decoder(space: Space, config: Config) -> Decoder:
     """Pick the decoder for an observation space."""
-    return (ImageDecoder if obs_kind(space) == "image" else VectorDecoder)(space, config)
+    kinds = {"vector": VectorDecoder, "discrete": ClassDecoder, "image": ImageDecoder}
+    return kinds.get(obs_kind(space), DictDecoder)(space, config)

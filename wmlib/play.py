@@ -3,27 +3,41 @@
 from collections.abc import Iterator
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from wmlib.agent import Dreamer
 from wmlib.envs.rows import Row, RowEnv
-from wmlib.runtime import own_randomness
+from wmlib.runtime import STDERR, own_randomness, say
+from wmlib.spaces import Tree, each
 
 __all__ = ["endings", "evaluate", "play"]
 
+LONGEST = 10_000  # steps of an episode in an evaluation
+
 
 def evaluate(
-    agent: Dreamer, env: RowEnv, episodes: int = 20, mode: bool = False, seed: int = 10_000
+    agent: Dreamer,
+    env: RowEnv,
+    episodes: int = 20,
+    mode: bool = False,
+    seed: int = 10_000,
+    longest: int = LONGEST,
+    progress: bool = False,
 ) -> np.ndarray:
     """Undiscounted returns of `episodes` fresh episodes, actions sampled unless `mode`.
 
     Every environment plays the same number of episodes (rounded up), so that short episodes are not
-    counted more often than long ones. The global random state is left as it was.
+    counted more often than long ones. An episode that does not end counts as ended after `longest`
+    steps, and a sentence says so. The global random state is left as it was.
     """
     agent.check_spaces(env.single_observation_space, env.single_action_space)
     quota = -(-episodes // env.num_envs)
     done: list[list[float]] = [[] for _ in range(env.num_envs)]
     total = np.zeros(env.num_envs)
-    with own_randomness(agent.device, seed):
+    age = np.zeros(env.num_envs, int)
+    cut = 0
+    bar = tqdm(total=episodes, unit="episode", disable=not progress, file=STDERR)
+    with bar, own_randomness(agent.device, seed):
         row = env.reset(seed=seed)
         memory = agent.initial(env.num_envs)
         while min(len(d) for d in done) < quota:
@@ -31,15 +45,21 @@ def evaluate(
             row = env.step(action)
             for envs, rewards, last in endings(row):
                 total[envs] += rewards
-                for i in envs[last]:
+                age[envs] += 1
+                endless = ~last & (age[envs] >= longest)
+                for i in envs[last | endless]:
                     done[i].append(total[i])
-                    total[i] = 0.0
+                    total[i], age[i] = 0.0, 0
+                cut += int(endless.sum())
+                bar.update(min(sum(min(len(d), quota) for d in done), episodes) - bar.n)
+    if cut:
+        say(f"{cut} episodes had no end after {longest:,} steps and were counted up to there.")
     return np.array([d[k] for k in range(quota) for d in done][:episodes])
 
 
 def play(
     agent: Dreamer, env: RowEnv, length: int, seed: int = 0, mode: bool = False
-) -> dict[str, np.ndarray]:
+) -> dict[str, Tree]:
     """Let the agent act for `length` rows; returns what happened, as `Replay.sample` would give it.
 
     obs (N, T, ...), reward, is_first, is_last, is_terminal (N, T), action and prev_action
@@ -56,7 +76,10 @@ def play(
             actions.append(action)
             row = env.step(action)
     names = ("obs", "reward", "is_first", "is_last", "is_terminal")
-    sample = {name: np.stack([getattr(row, name) for row in rows], 1) for name in names}
+    sample = {
+        name: each(lambda *steps: np.stack(steps, 1), *(getattr(row, name) for row in rows))
+        for name in names
+    }
     action = np.stack(actions, 1)
     action[sample["is_last"]] = 0
     before = np.concatenate([0 * action[:, :1], action[:, :-1]], 1)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from wmlib.errors import BadInput
-from wmlib.spaces import Space, storage
+from wmlib.spaces import Space, Tree, classes, each, obs_kind, storage
 
 if TYPE_CHECKING:
     from wmlib.envs.rows import FinalRows, Row
 
 __all__ = ["Replay"]
 
-ROW = ("obs", "reward", "is_first", "is_last", "is_terminal")
+FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 
 # what may be given for each kind of entry, as NumPy's one-letter kinds of types
 KINDS = {"floats": "f", "integers": "iu", "bool": "b", "uint8": "u"}
@@ -48,7 +48,7 @@ def row_fields(
     """
     names = {np.int64: "integers", np.uint8: "uint8", np.float32: "floats"}
     fields = {}
-    for name, space in (("obs", obs_space), ("action", act_space)):
+    for name, space in (*obs_spaces(obs_space).items(), ("action", act_space)):
         shape, dtype = storage(space)
         fields[name] = Field(shape, dtype, names[dtype])
     fields["reward"] = Field((), np.float32, "floats")
@@ -58,6 +58,37 @@ def row_fields(
         fields["deter"] = Field((latents[0],), np.float16, "floats")
         fields["stoch"] = Field((latents[1],), np.uint8, "integers")
     return fields
+
+
+def obs_spaces(space: Space) -> dict[str, Space]:
+    """Return field -> space of what is observed: "obs", or "obs.camera" and the like of a Dict."""
+    if obs_kind(space) != "dict":
+        return {"obs": space}
+    return {f"obs.{key}": part for key, part in space.spaces.items()}
+
+
+def obs_names(space: Space) -> Tree:
+    """The names of `obs_spaces`, arranged as an observation is: "obs", or a dict of names."""
+    if obs_kind(space) != "dict":
+        return "obs"
+    return {key: f"obs.{key}" for key in space.spaces}
+
+
+def flat_obs(space: Space, obs: Tree, prefix: str = "") -> dict[str, Any]:
+    """Return field -> array of an observation.
+
+    Raises:
+        BadInput: the space is a Dict and this is no dict with its keys.
+    """
+    found: dict[str, Any] = {}
+    names = obs_names(space)
+    try:
+        each(found.__setitem__, names, obs)
+    except (KeyError, TypeError, IndexError):
+        text = f"{prefix}obs must be a dict of {', '.join(names)}, not {type(obs).__name__}"
+        given = f" of {', '.join(map(str, obs))}" if isinstance(obs, dict) else ""
+        raise BadInput(f"{text}{given}.") from None
+    return found
 
 
 def check_array(name: str, value: Any, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -75,11 +106,11 @@ def check_array(name: str, value: Any, shape: tuple[int, ...], kind: str) -> np.
     return array
 
 
-def check_range(name: str, array: np.ndarray, count: int) -> None:
+def check_range(name: str, array: np.ndarray, count: int | np.ndarray) -> None:
     """Raise BadInput unless all of these integers lie in 0 ... count - 1."""
-    if array.size and not 0 <= array.min() <= array.max() < count:
+    if array.size and (array.min() < 0 or (array >= count).any()):
         bad = array.max() if array.min() >= 0 else array.min()
-        raise BadInput(f"{name} must be from 0 to {count - 1}, not {bad}.")
+        raise BadInput(f"{name} must be from 0 to {np.max(count) - 1}, not {bad}.")
 
 
 class Replay:
@@ -185,7 +216,7 @@ class Replay:
         if len(np.unique(envs)) < count:
             raise BadInput(f"final.envs must be different, not {envs.tolist()}.")
         zeros = self._zeros(count)
-        given = {name: zeros[name] for name in zeros if name not in ROW}
+        given = {k: zeros[k] for k in ("action", "deter", "stoch") if k in zeros}
         return envs, self._checked(final, count, "final.", given)
 
     def _checked(
@@ -194,14 +225,15 @@ class Replay:
         """Return the `count` rows as arrays, ready to be written, or raise BadInput."""
         if self.latents is None and any(given.get(k) is not None for k in ("deter", "stoch")):
             raise BadInput("This replay stores no latents; create it with latents=(deter, stoch).")
-        values = {name: getattr(row, name) for name in ROW} | given
+        values = {name: getattr(row, name) for name in FLAGS} | given
+        values |= flat_obs(self.obs_space, row.obs, prefix)
         values = {
             name: check_array(prefix + name, values[name], (count, *field.shape), field.kind)
             for name, field in self.fields.items()
         }
-        for name, space in (("obs", self.obs_space), ("action", self.act_space)):
+        for name, space in (*obs_spaces(self.obs_space).items(), ("action", self.act_space)):
             if self.fields[name].kind == "integers":
-                check_range(prefix + name, values[name], int(space.n))
+                check_range(prefix + name, values[name], classes(space))
         if self.latents is not None:
             check_range(prefix + "stoch", values["stoch"], 256)
         action = values["action"].copy()
@@ -254,7 +286,8 @@ class Replay:
         context = self.window - self.length
         env = env[:, None]
         rows = place[:, context:]  # (B, 1), (B, T)
-        out = {name: self.data[name][env, rows] for name in ROW}
+        out = {name: self.data[name][env, rows] for name in FLAGS}
+        out["obs"] = each(lambda name: self.data[name][env, rows], obs_names(self.obs_space))
         out["index"] = env * self.capacity + rows
         actions = self.data["action"][env, place]  # (B, W[, A])
         out["action"] = actions[:, context:]

@@ -5,7 +5,10 @@ import ctypes
 import os
 import random
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +16,18 @@ import torch
 from wmlib.errors import BadInput
 
 __all__ = [
+    "Dice",
+    "STDERR",
     "autocast",
+    "handling",
     "interruptible",
     "keep_memory",
     "own_randomness",
     "pick_device",
+    "say",
     "seed_everything",
     "set_threads",
+    "uninterrupted",
 ]
 
 
@@ -54,13 +62,16 @@ def set_threads(count: int | None = None) -> int:
     environment variable WMLIB_THREADS sets another default.
 
     Raises:
-        BadInput: not a whole number from 1.
+        BadInput: not a whole number from 1 to four times the number of cores.
     """
     keep_memory()
+    cores = os.cpu_count() or 1
     wanted = os.environ.get("WMLIB_THREADS", "") if count is None else str(count)
-    if wanted and not (wanted.isdigit() and int(wanted) > 0):
-        raise BadInput(f"The number of threads is '{wanted}'; it must be a whole number from 1.")
-    count = int(wanted) if wanted else min(4, os.cpu_count() or 1)
+    if wanted and wanted not in map(str, range(1, 4 * cores + 1)):
+        raise BadInput(
+            f"The number of threads is '{wanted}'; it must be a whole number from 1 to {4 * cores}."
+        )
+    count = int(wanted) if wanted else min(4, cores)
     torch.set_num_threads(count)
     return count
 
@@ -91,12 +102,40 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-@contextlib.contextmanager
-def own_randomness(device: torch.device, seed: int) -> Iterator[None]:
+class Dice:
+    """Random numbers of torch, apart from everybody else's: `with dice:` draws from them.
+
+    The next `with dice:` goes on where the last one stopped. Outside, torch's random state is as it
+    was.
+    """
+
+    def __init__(self, device: torch.device, seed: int):
+        self.device = device
+        places = ["cpu", device] if device.type in ("cuda", "mps") else ["cpu"]
+        self.states = [torch.Generator(place).manual_seed(seed).get_state() for place in places]
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        """Exchange torch's random state with the one kept here."""
+        found = [torch.get_rng_state()]
+        torch.set_rng_state(self.states[0])
+        if self.device.type == "cuda":
+            found.append(torch.cuda.get_rng_state(self.device))
+            torch.cuda.set_rng_state(self.states[1], self.device)
+        elif self.device.type == "mps":
+            found.append(torch.mps.get_rng_state())
+            torch.mps.set_rng_state(self.states[1])
+        self.states = found
+
+
+def own_randomness(device: torch.device, seed: int) -> Dice:
     """Seed torch in here, and leave its random state outside as it was."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+    return Dice(device, seed)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager:
@@ -106,21 +145,84 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+# ---------------------------------------------------------------- signals
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # SIGINT is Ctrl-C; not every system has all
+STOP = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+TWICE = 1.0  # seconds; some tools send one Ctrl-C to a process and again to its group
+
+
+@contextlib.contextmanager
+def handling(handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """Give this handler to the signals that ask a program to stop; what is ignored stays so.
+
+    In a thread other than the main one nothing is changed.
+    """
+    before = {}
+    try:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            for number in STOP:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # as under nohup
+                    before[number] = signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collect Ctrl-C in a list instead of raising; a second Ctrl-C raises as usual."""
+    """Collect signals to stop in a list; a second Ctrl-C, a second later, raises as usual."""
     stopped: list[int] = []
+    began = 0.0
 
     def note(number: int, _frame: object) -> None:
+        nonlocal began
+        if stopped and number == signal.SIGINT and time.monotonic() - began > TWICE:
+            raise KeyboardInterrupt
+        began = began or time.monotonic()
         stopped.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not in the main thread: leave Ctrl-C alone
+    with handling(note):
         yield stopped
-        return
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let signals to stop wait until the end of the block."""
+    waiting: list[int] = []
+    with handling(lambda number, _: waiting.append(number)):
+        yield
+    for number in dict.fromkeys(waiting):
+        signal.raise_signal(number)
+
+
+# ---------------------------------------------------------------- what may be lost
+
+
+class Stderr:
+    """Standard error for what is nice to see: if it cannot be written, that is dropped."""
+
+    def write(self, text: str) -> int:
+        """Write, or do nothing where the stream is closed, its reader gone, or the disk full."""
+        try:
+            return sys.stderr.write(text)
+        except (OSError, ValueError, AttributeError):
+            return 0
+
+    def flush(self) -> None:
+        """Flush likewise."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)  # the progress bar asks for the width of the terminal
+
+
+STDERR = Stderr()
+
+
+def say(text: str) -> None:
+    """Tell the user a sentence on standard error."""
+    STDERR.write(f"wmlib: {text}\n")
+    STDERR.flush()

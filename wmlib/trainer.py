@@ -8,10 +8,10 @@ learn     `ratio` replayed rows for every row collected: updates owed = steps * 
 import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +27,20 @@ from wmlib.checkpoint import (
     forget_after,
     latest,
     load_weights,
+    lock_run,
     open_run,
     read_checkpoint,
+    run_folder,
     write_checkpoint,
     write_metrics,
 )
-from wmlib.envs.make import make_env
 from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
 from wmlib.play import endings, evaluate
 from wmlib.replay import Replay
 from wmlib.rssm import State
-from wmlib.runtime import interruptible, seed_everything
-from wmlib.spaces import random_actions
+from wmlib.runtime import STDERR, handling, interruptible, say, seed_everything
+from wmlib.spaces import each, random_actions
 
 __all__ = ["Result", "Trainer", "train"]
 
@@ -55,14 +56,16 @@ class Result:
     steps: int
     updates: int
     seconds: float
-    eval_return_mean: float
-    eval_return_std: float
+    eval_return_mean: float | None  # None: nothing was evaluated
+    eval_return_std: float | None
     eval_episodes: int
     run: str
+    interrupted: bool = False
 
     def json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(dataclasses.asdict(self))
+        """One line of JSON; `interrupted` is in it only if it is true."""
+        about = dataclasses.asdict(self)
+        return json.dumps({k: v for k, v in about.items() if k != "interrupted" or v})
 
 
 class Trainer:
@@ -75,6 +78,7 @@ class Trainer:
         self.seed = seed
         self.config = c = agent.config
         self.out = Path(out) if out is not None else None
+        self.eval_env: RowEnv | None = None  # None: copies of `env` are made for each evaluation
         self.replay = Replay(
             env.single_observation_space,
             env.single_action_space,
@@ -89,6 +93,8 @@ class Trainer:
         self.steps = self.updates = self.episodes = 0
         self.credit = 0.0  # updates owed
         self.seconds = 0.0
+        self.evaluated = 0  # steps at the last evaluation
+        self.logging = True  # no line of metrics has failed yet
         self.row = env.reset(seed=seed)
         self.memory = agent.initial(env.num_envs)
         self.running = np.zeros(env.num_envs)  # return of the episode under way
@@ -173,46 +179,64 @@ class Trainer:
     ) -> bool:
         """Train until `steps` environment steps in all, or for `minutes` from now.
 
-        Ctrl-C (or the notebook's stop button) ends it after the update under way, with everything
-        saved. Evaluates every `eval_every` steps (0: never). Returns whether it was interrupted.
+        Ctrl-C (or the notebook's stop button), SIGTERM or SIGHUP end it after the update under way,
+        with everything saved. Evaluates every `eval_every` steps (0: never). `on_log(trainer,
+        line)` gets every line of metrics, by name, as it is written. Returns whether it was
+        interrupted.
+
+        Raises:
+            BadInput: another process uses the run's directory, or it cannot be written.
+            OSError: a checkpoint could not be written, for instance because the disk is full.
+            FloatingPointError: a loss became NaN or infinite.
+            KeyboardInterrupt: Ctrl-C came a second time; what was not saved is lost.
         """
-        began = logged = saved = time.monotonic()
-        base = self.seconds
-        due = self._next(eval_every)
-        with interruptible() as stopped, self._bar(steps, progress) as bar:
-            while not stopped and (steps is None or self.steps < steps or self.credit >= 1):
-                self.tick()
-                now = time.monotonic()
-                self.seconds = base + now - began
-                if minutes is not None and now - began >= 60 * minutes:
-                    break
-                evaluated = self.steps >= due and self.credit < 1
-                if evaluated or now - logged > 2.0:
-                    score = self.eval_return(eval_episodes) if evaluated else None
-                    line = self.log(score)
-                    self._show(bar, line)
-                    if on_log is not None:
-                        on_log(self, line)
-                    logged = time.monotonic()
-                    if evaluated:
-                        due = self._next(eval_every)
-                if now - saved > save_seconds:
-                    self.save()
-                    saved = time.monotonic()
-            self._show(bar, self.log())
-        self.save()
+        alone = contextlib.nullcontext() if self.out is None else lock_run(self.out)
+        with alone, interruptible() as stopped:
+            with self._bar(steps, progress) as bar:
+                now = began = logged = saved = time.monotonic()
+                base = self.seconds
+                while not stopped:
+                    evaluated = self._due(eval_every)
+                    if evaluated or now - logged > 2.0:
+                        try:
+                            score = self.eval_return(eval_episodes) if evaluated else None
+                        except KeyboardInterrupt:  # the second one; nothing is half done
+                            break
+                        line = self.log(score)
+                        self._show(bar, line)
+                        if on_log is not None:
+                            on_log(self, line)
+                        logged = time.monotonic()
+                    if now - saved > save_seconds:
+                        self.save()
+                        saved = time.monotonic()
+                    if steps is not None and self.steps >= steps and self.credit < 1:
+                        break
+                    self.tick()
+                    now = time.monotonic()
+                    self.seconds = base + now - began
+                    if minutes is not None and now - began >= 60 * minutes:
+                        break
+                line = self.log()
+                self._show(bar, line)
+                if on_log is not None:
+                    on_log(self, line)
+            if stopped:
+                say(f"stopped after {self.steps} steps" + (", saving ..." if self.out else ""))
+            with handling(lambda number, _: stopped.append(number)):  # however often
+                self.save()
         return bool(stopped)
 
-    def _next(self, every: int) -> float:
-        return (self.steps // every + 1) * every if every else float("inf")
+    def _due(self, every: int) -> bool:
+        """Whether a multiple of `every` steps was reached since the last evaluation."""
+        return every > 0 and self.steps // every > self.evaluated // every and self.credit < 1
 
     def eval_return(self, episodes: int) -> float:
         """Mean return over fresh episodes, in environments of their own."""
-        env = make_env(**{**self.env.spec, "num_envs": min(episodes, 100), "seed": 10_000})
-        try:
+        if self.eval_env is not None:
+            return float(evaluate(self.agent, self.eval_env, episodes).mean())
+        with contextlib.closing(self.env.copies(min(episodes, 100), 10_000)) as env:
             return float(evaluate(self.agent, env, episodes).mean())
-        finally:
-            env.close()
 
     # ------------------------------------------------------------ what one sees
 
@@ -228,12 +252,19 @@ class Trainer:
             line["score"] = float(np.mean(self.scores))
         if eval_return is not None:
             line["eval_return"] = eval_return
+            self.evaluated = self.steps
         for name in dict.fromkeys(name for metrics in self.recent for name in metrics):
             values = [metrics[name] for metrics in self.recent if name in metrics]
             line[name] = float(torch.stack([v.float() for v in values]).mean())
         self.recent.clear()
         if self.out is not None:
-            write_metrics(self.out / "metrics.csv", [line])
+            path = self.out / "metrics.csv"
+            try:
+                write_metrics(path, [line])
+            except OSError as error:
+                if self.logging:
+                    say(f"cannot write {path} ({error.strerror}); training goes on without it.")
+                self.logging = False
         return line
 
     def _bar(self, steps: int | None, progress: bool) -> tqdm:
@@ -242,7 +273,7 @@ class Trainer:
             initial=self.steps,
             unit="step",
             disable=not progress,
-            file=sys.stderr,
+            file=STDERR,
             dynamic_ncols=True,
             smoothing=0.05,
         )
@@ -269,6 +300,7 @@ class Trainer:
             "episodes": self.episodes,
             "credit": self.credit,
             "seconds": self.seconds,
+            "evaluated": self.evaluated,
             "scores": list(self.scores),
             "running": self.running,
             "rng": rng,
@@ -280,20 +312,39 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore what `state_dict` gave; the next tick is then the one that would have come."""
-        for name in ("steps", "updates", "episodes", "credit", "seconds"):
+        """Restore what `state_dict` gave; the next tick is then the one that would have come.
+
+        Raises:
+            BadInput: it is of another trainer.
+        """
+        kinds: dict[str, Any] = {
+            name: int for name in ("steps", "updates", "episodes", "evaluated")
+        }
+        kinds |= {"credit": int | float, "seconds": int | float}
+        state = {"evaluated": state["steps"]} | state  # older runs have none
+        for name, kind in kinds.items():
+            if not (isinstance(state[name], kind) and 0 <= state[name] < float("inf")):
+                raise BadInput(f"'{name}' is {state[name]!r}; it must be a number from 0.")
             setattr(self, name, state[name])
-        self.scores = deque(state["scores"], maxlen=20)
-        self.running = state["running"].numpy()
+        self.scores = deque(map(float, state["scores"]), maxlen=20)
+        self.running = _like(self.running, state["running"].numpy(), "running")
         self.rng.bit_generator.state = state["rng"]["numpy"]
         torch.set_rng_state(state["rng"]["torch"])
         if "cuda" in state["rng"] and self.agent.device.type == "cuda":
             torch.cuda.set_rng_state(state["rng"]["cuda"])
-        self.row = Row(**{k: v.numpy() for k, v in state["row"].items()})
-        h, z, action = (state["memory"][k].to(self.agent.device) for k in ("h", "z", "action"))
-        self.memory = Memory(State(h, z), action)
+        row = _numpy(state["row"])
+        for name, value in row.items():
+            row[name] = each(partial(_like, name=name), getattr(self.row, name), value)
+        self.row = Row(**row)
+        mine = {**self.memory.state._asdict(), "action": self.memory.action}
+        memory = {k: _like(v, state["memory"][k], k).to(v.device) for k, v in mine.items()}
+        self.memory = Memory(State(memory["h"], memory["z"]), memory["action"])
         optimizer = self.agent.optimizer.state_dict()  # its settings are those of the config
         moments = {int(number): moment for number, moment in state["optimizer"].items()}
+        params = [p for group in self.agent.optimizer.param_groups for p in group["params"]]
+        for number, moment in moments.items():
+            for name in ("mean", "square"):
+                _like(params[number], moment[name], f"optimizer/{number}/{name}")
         self.agent.optimizer.load_state_dict(optimizer | {"state": moments})
         self.replay.load_state_dict(_numpy(state["replay"]))
         self.env.load_state_dict(_numpy(state["env"]))
@@ -311,18 +362,45 @@ class Trainer:
         """Continue from the newest checkpoint of `out`.
 
         Raises:
-            BadInput: no directory; none there, damaged, or of another environment or architecture.
+            BadInput: no directory; in use, cannot be written; no checkpoint there, or a damaged
+                one, or of another environment or architecture.
         """
         if self.out is None:
             raise BadInput("This trainer has no directory to resume from: give it `out`.")
-        (weights, about), (state, _) = read_checkpoint(latest(self.out), "agent", "training")
-        if about["env"] != self.env.spec:
-            raise BadInput(f"{self.out} was trained on {about['env']}, not on {self.env.spec}.")
-        if "updates" in state["optimizer"]:
-            raise BadInput(f"{self.out} was written by wmlib 0.1.0 and cannot be resumed any more.")
-        load_weights(self.agent, weights)
-        self.load_state_dict(state)
-        forget_after(self.out / "metrics.csv", self.steps)
+        newest = latest(self.out)
+        with lock_run(self.out):
+            (weights, about), (state, _) = read_checkpoint(newest, "agent", "training")
+            if about.get("env") != self.env.spec:
+                found = f"{about.get('env')}, not on {self.env.spec}"
+                raise BadInput(f"{self.out} was trained on {found}.")
+            try:
+                if "updates" in state["optimizer"]:
+                    raise BadInput("it was written by wmlib 0.1.0 and cannot be resumed any more")
+                load_weights(self.agent, weights)
+                self.load_state_dict(state)
+            except (BadInput, *UNUSABLE) as error:
+                why = " ".join(str(error).split()).rstrip(".")
+                name = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
+                raise BadInput(f"Cannot resume from {newest} ({name}{why}).") from error
+            try:
+                forget_after(self.out / "metrics.csv", self.steps)
+            except OSError as error:
+                say(f"cannot write {self.out / 'metrics.csv'} ({error.strerror}).")
+
+
+# what comes of a checkpoint that is intact but was not written by a trainer
+UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+UNUSABLE += (AssertionError, MemoryError)
+
+
+def _like(mine: Any, found: Any, name: str) -> Any:
+    """Return the loaded array or tensor if it has the shape and, if an array, the type of ours."""
+    wanted, given = (
+        (tuple(x.shape), x.dtype if isinstance(x, np.ndarray) else None) for x in (mine, found)
+    )
+    if wanted != given:
+        raise BadInput(f"'{name}' has shape and type {given} instead of {wanted}")
+    return found
 
 
 def _numpy(tree: Any) -> Any:
@@ -330,6 +408,39 @@ def _numpy(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: _numpy(value) for key, value in tree.items()}
     return tree.numpy() if isinstance(tree, Tensor) else tree
+
+
+def summary_writer(out: str | Path | None) -> Callable[..., Any]:
+    """What makes TensorBoard's writer for a run's directory.
+
+    Raises:
+        BadInput: there is no directory, or TensorBoard is not installed.
+    """
+    if out is None:
+        raise BadInput("tensorboard needs the run's directory in `out`.")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise BadInput(
+            "tensorboard needs a package that is not installed: pip install tensorboard."
+        ) from error
+    return partial(SummaryWriter, str(Path(out) / "tensorboard"))
+
+
+def scalars(
+    writer: Any, on_log: Callable[[Trainer, dict[str, float]], None] | None
+) -> Callable[[Trainer, dict[str, float]], None]:
+    """An `on_log` that writes every number to TensorBoard over the steps, then calls another."""
+
+    def note(trainer: Trainer, line: dict[str, float]) -> None:
+        for name, value in line.items():
+            if name != "steps":
+                writer.add_scalar(name, value, trainer.steps)
+        writer.flush()
+        if on_log is not None:
+            on_log(trainer, line)
+
+    return note
 
 
 def train(
@@ -345,18 +456,27 @@ def train(
     curve_episodes: int = 20,
     progress: bool = True,
     on_log: Callable[[Trainer, dict[str, float]], None] | None = None,
+    tensorboard: bool = False,
+    eval_env: RowEnv | None = None,
 ) -> Result:
     """Train an agent in an environment, in place.
 
     Stops after `steps` environment steps in all or `minutes` from now, whichever comes first. With
     `out` everything is written to that directory while training; with resume=True the run there is
-    continued exactly where it stopped. `eval_episodes` are played at the end, `curve_episodes`
-    every `eval_every` steps on the way (0: never).
+    continued exactly where it stopped. `eval_episodes` are played at the end (0: none; none either
+    if the training was interrupted), `curve_episodes` every `eval_every` steps on the way (0:
+    never), in copies of `env` or in `eval_env`, which an environment needs that cannot be copied.
+    `on_log(trainer, line)` is called with every line of metrics, a dict by name, as it is written:
+    every two seconds, at evaluations, at the end. `tensorboard` writes the same numbers to
+    out/tensorboard; it needs that package. Ctrl-C, SIGTERM and SIGHUP end the training with
+    everything saved.
 
     Raises:
         BadInput: neither steps nor minutes, a number out of range, spaces that do not fit, a
-            directory in use or damaged.
+            directory in use or damaged, or no TensorBoard.
+        OSError: a checkpoint could not be written, for instance because the disk is full.
         FloatingPointError: a loss became NaN or infinite.
+        KeyboardInterrupt: Ctrl-C came a second time.
     """
     if steps is None and minutes is None:
         raise BadInput("Say how long to train: steps, minutes, or both.")
@@ -364,23 +484,46 @@ def train(
         ("steps", steps, 0),
         ("minutes", minutes, 0),
         ("eval_every", eval_every, 0),
-        ("eval_episodes", eval_episodes, 1),
+        ("eval_episodes", eval_episodes, 0),
         ("curve_episodes", curve_episodes, 1),
     ):
         if number is not None and not number >= low:
             raise BadInput(f"{name} is {number}; it must be at least {low}.")
     if resume and out is None:
         raise BadInput("resume needs the run's directory in `out`.")
+    writer = summary_writer(out) if tensorboard else None
     seed_everything(seed)
-    test = make_env(**{**env.spec, "num_envs": min(eval_episodes, 100), "seed": 10_000})
-    with contextlib.closing(test):  # made now: better to fail before the training than after it
+    test = eval_env
+    if test is None and (eval_episodes or eval_every):  # now: better to fail before the training
+        test = env.copies(min(max(eval_episodes, 1), 100), 10_000)
+    with contextlib.nullcontext() if test is None or test is eval_env else contextlib.closing(test):
+        if out is not None and resume:
+            out = run_folder(out)
+            latest(out)  # before anything is written there
         trainer = Trainer(agent, env, seed, out)
-        if resume:
-            trainer.resume()
-        elif out is not None:
-            open_run(out, describe_agent(agent, env.spec, seed))
-        trainer.run(steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log)
-        returns = evaluate(agent, test, eval_episodes)
+        trainer.eval_env = eval_env
+        with contextlib.nullcontext() if out is None else lock_run(out):
+            if resume:
+                trainer.resume()
+            elif out is not None:
+                open_run(out, describe_agent(agent, env.spec, seed))
+            if resume and steps is not None and trainer.steps >= steps:
+                say(f"{out} is already at {trainer.steps} steps; --steps {steps} counts from 0.")
+            if writer is not None:
+                on_log = scalars(writer(purge_step=trainer.steps + 1), on_log)
+            interrupted = trainer.run(
+                steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log
+            )
+        if not trainer.updates and not interrupted:
+            c = agent.config
+            say(
+                f"Nothing was learnt in {trainer.steps} steps: learning begins after "
+                f"{c.random_steps} random steps (--random-steps), with enough rows for a batch of "
+                f"{c.batch_size} x {c.batch_length} (--batch-size, --batch-length)."
+            )
+        returns = np.zeros(0)
+        if test is not None and eval_episodes and not interrupted:
+            returns = evaluate(agent, test, eval_episodes, progress=progress)
     return Result(
         env=env.spec["id"],
         preset=agent.config.name,
@@ -389,8 +532,9 @@ def train(
         steps=trainer.steps,
         updates=trainer.updates,
         seconds=round(trainer.seconds, 2),
-        eval_return_mean=round(float(returns.mean()), 4),
-        eval_return_std=round(float(returns.std()), 4),
+        eval_return_mean=round(float(returns.mean()), 4) if len(returns) else None,
+        eval_return_std=round(float(returns.std()), 4) if len(returns) else None,
         eval_episodes=len(returns),
         run=str(out or ""),
+        interrupted=interrupted,
     )

@@ -1,13 +1,15 @@
-"""From a Gymnasium id to rows of N environments: `make_env`."""
+"""From an environment, however it is named, to rows of N of them: `make_env`."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import json
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -18,24 +20,47 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from wmlib.envs.rewind import Rewind
 from wmlib.envs.rows import RowEnv, check_seed, explained
 from wmlib.errors import BadInput
-from wmlib.spaces import SIZES, fits, is_image
+from wmlib.spaces import ObsReader, readable
 
-__all__ = ["make_env"]
+__all__ = ["make_env", "world_reader"]
+
+# Packages whose environments are known once they are imported, by how their ids begin.
+HOMES = {
+    "ALE/": "ale_py",
+    "MiniGrid-": "minigrid",
+    "BabyAI-": "minigrid",
+    "dm_control/": "shimmy",
+    "highway-": "highway_env",
+    "Fetch": "gymnasium_robotics",
+    "Adroit": "gymnasium_robotics",
+    "Meta-World/": "metaworld",
+}
 
 
 def make_env(
-    id: str,
+    id: str | Callable[..., gymnasium.Env] | gymnasium.Env | VectorEnv,
     num_envs: int = 1,
     seed: int = 0,
     pixels: bool = False,
     size: int = 64,
+    keys: Sequence[str] | None = None,
+    symbolic: bool | int | None = None,
     **kwargs: Any,
 ) -> RowEnv:
     """Make `num_envs` copies of a Gymnasium environment and return them as rows.
 
-    pixels: observe rendered pictures of size × size instead of what the environment gives.
-    Images of a side that is not among 8, 16, 32 and 64 are resized to `size` as well. Everything
-    else goes to the environment. The seed is used by the first reset.
+    Args:
+        id: an id; "module:Id", which imports the module first; "module:Class"; a class; or a
+            function that makes an environment. Of an environment that exists already there is only
+            one, and of a vector environment as many as it has: neither can be copied.
+        num_envs: number of copies.
+        seed: of the first reset.
+        pixels: observe rendered pictures instead of what the environment gives.
+        size: side of an image in pixels. Smaller images stay as they are if the encoders can read
+            them (96, 64, 48, 32, 16, 8, ...); others, and rendered pictures, become size × size.
+        keys: the parts of a Dict to observe; by default all.
+        symbolic: whether grids of integers hold symbols, and of how many kinds; see `ObsReader`.
+        kwargs: settings of the environment.
 
     Raises:
         BadInput: an unknown id or setting, a missing package, a space that is not supported.
@@ -46,20 +71,62 @@ def make_env(
     kwargs = {**nested, **kwargs}
     if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
         raise BadInput(f"num_envs must be a whole number from 1, not {num_envs!r}.")
-    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size not in SIZES:
-        raise BadInput(f"size must be one of {SIZES}, not {size!r}.")
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if not whole or not readable((size, size)):
+        raise BadInput(f"size must be a side that can be halved down to 3 to 16, not {size!r}.")
     check_seed(seed)
-    about = {"id": id, "num_envs": int(num_envs), "pixels": bool(pixels), "size": int(size)}
-    about["kwargs"] = plain(kwargs)
-    found = find_spec(id)
-    vec = None if pixels else own_vector(found, about["num_envs"], kwargs)
-    if vec is None:
-        vec = sync_vector(found, about["num_envs"], kwargs, about["size"], pixels)
+    about = {"id": name_of(id), "num_envs": int(num_envs), "pixels": bool(pixels)}
+    about |= {"size": int(size), "kwargs": plain(kwargs)}
+    about |= {"keys": list(keys)} if keys is not None else {}
+    about |= {"symbolic": symbolic} if symbolic is not None else {}
+    made = isinstance(id, gymnasium.Env | VectorEnv)
+    if made:
+        vec = existing(id, about, pixels)
+    else:
+        found = find_spec(id)
+        vec = None if pixels else own_vector(found, about["num_envs"], kwargs)
+        if vec is None:
+            vec = sync_vector(found, about["num_envs"], kwargs, about["size"] if pixels else 0)
+
+    def remake(num_envs: int, seed: int) -> RowEnv:
+        return make_env(id, num_envs, seed, pixels, size, keys, symbolic, **kwargs)
+
     try:
-        return RowEnv(vec, about, seed)
+        reader = ObsReader(vec.single_observation_space, int(size), keys, symbolic)
+        return RowEnv(vec, about, seed, reader, None if made else remake)
     except BadInput:
-        vec.close()
+        if not made:
+            vec.close()
         raise
+
+
+def name_of(id: Any) -> str:
+    """What an environment is called in checkpoints and messages; an importable name if possible."""
+    if isinstance(id, str):
+        return id
+    if isinstance(id, gymnasium.Env | VectorEnv):
+        return str(id)
+    name = getattr(id, "__qualname__", type(id).__qualname__)
+    return f"{getattr(id, '__module__', '?')}:{name}"
+
+
+def existing(id: gymnasium.Env | VectorEnv, about: dict[str, Any], pixels: bool) -> VectorEnv:
+    """The vector environment of what somebody else has made.
+
+    Raises:
+        BadInput: settings that would need another one.
+    """
+    if about["kwargs"] or pixels:
+        raise BadInput("An environment that exists already takes no settings and no pixels=True.")
+    if isinstance(id, VectorEnv):
+        about["num_envs"] = id.num_envs
+        return id
+    if about["num_envs"] != 1:
+        raise BadInput(
+            f"There is one {name_of(id)}, not {about['num_envs']}; give a class or a function that "
+            "makes one, or num_envs=1."
+        )
+    return SyncVectorEnv([lambda: Rewind(id)], autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
 def plain(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -76,21 +143,42 @@ def plain(kwargs: dict[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def find_spec(id: str) -> EnvSpec:
-    """Look an id up in Gymnasium's registry; "module:Name-v0" imports the module first.
+def find_spec(id: str | Callable[..., gymnasium.Env]) -> EnvSpec:
+    """Look an id up in Gymnasium's registry; "module:Name" imports the module first.
 
     Raises:
         BadInput: there is no such id; the sentence offers the closest one.
     """
-    module, _, name = str(id).rpartition(":")
+    if not isinstance(id, str):
+        if not callable(id):
+            raise BadInput(f"An environment is an id, a class, a function or made, not {id!r}.")
+        return spec_of(id)
+    module, _, name = id.rpartition(":")
     if module:
         with explained(id, "found"):
-            importlib.import_module(module)
+            found = importlib.import_module(module)
+        if name not in gymnasium.registry and callable(getattr(found, name, None)):
+            return spec_of(getattr(found, name))
     if name in gymnasium.registry:
         return gymnasium.registry[name]
+    raise BadInput(f"Unknown environment {id!r}; {hint(name)}")
+
+
+def spec_of(creator: Callable[..., gymnasium.Env]) -> EnvSpec:
+    """A spec that is in no registry."""
+    name = re.sub(r"\W", "", getattr(creator, "__name__", "")) or "World"
+    return EnvSpec(id=name, entry_point=creator)  # pyright: ignore[reportArgumentType]
+
+
+def hint(name: str) -> str:
+    """What somebody may have meant by an unknown id."""
+    for beginning, package in HOMES.items():
+        if name.startswith(beginning):
+            if importlib.util.find_spec(package):
+                return f"write '{package}:{name}', which imports {package} first."
+            return f"it needs the package {package}, which is not installed."
     close = difflib.get_close_matches(name, list(gymnasium.registry), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else "see gymnasium.pprint_registry() for all."
-    raise BadInput(f"Unknown environment {id!r}; {hint}")
+    return f"did you mean {close[0]!r}?" if close else "see gymnasium.pprint_registry() for all."
 
 
 def creator_of(entry_point: str | Callable) -> tuple[Callable, set[str] | None]:
@@ -105,8 +193,8 @@ def creator_of(entry_point: str | Callable) -> tuple[Callable, set[str] | None]:
 def own_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> VectorEnv | None:
     """Make the environment's own vector version, or return None if it is of no use to us.
 
-    It must take these settings, need no resizing, and be able to save and restore its state: a
-    loop over single environments is slower, but can be resumed exactly thanks to `Rewind`.
+    It must take these settings, and be able to save and restore its state: a loop over single
+    environments is slower, but can be resumed exactly thanks to `Rewind`.
     """
     if spec.vector_entry_point is None or spec.additional_wrappers:
         return None
@@ -118,18 +206,13 @@ def own_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
             return None
         if names is None or "render_mode" in names:
             kwargs = {"render_mode": "rgb_array", **kwargs}
-        vec = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
-    space = vec.single_observation_space
-    if is_image(space) and not fits(space):
-        vec.close()
-        return None
-    return vec
+        return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
-def sync_vector(
-    spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], size: int, pixels: bool
-) -> SyncVectorEnv:
+def sync_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], pixels: int) -> SyncVectorEnv:
     """Make N single environments that are stepped in a loop and can be resumed exactly.
+
+    `pixels` is the side of the pictures to observe instead of what the environment gives, or 0.
 
     Raises:
         BadInput: an unknown setting, a missing package, or whatever the environment objects to.
@@ -142,21 +225,19 @@ def sync_vector(
         if unknown:
             settings = ", ".join(sorted(allowed - {"render_mode"}))
             raise BadInput(f"{spec.id!r} has no setting {unknown[0]!r}, only {settings}.")
-        modes = getattr(creator, "metadata", {}).get(
-            "render_modes"
-        )  # None: a function, which has none
+        modes = getattr(creator, "metadata", {}).get("render_modes")  # None: a function
+        if modes is None and "render_mode" in (names or set()):
+            modes = ["rgb_array"]
         if pixels and modes is not None and "rgb_array" not in modes:
             raise BadInput(f"{spec.id!r} has no pixels: its render modes are {modes}.")
         if pixels or "rgb_array" in (modes or []):
             kwargs = {"render_mode": "rgb_array", **kwargs}
-        makers = [lambda i=i: single_env(spec, i, kwargs, size, pixels) for i in range(num_envs)]
+        makers = [lambda i=i: single_env(spec, i, kwargs, pixels) for i in range(num_envs)]
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
-def single_env(
-    spec: EnvSpec, index: int, kwargs: dict[str, Any], size: int, pixels: bool
-) -> Rewind:
-    """Make environment number `index`: drawn and resized if need be, and able to rewind."""
+def single_env(spec: EnvSpec, index: int, kwargs: dict[str, Any], pixels: int) -> Rewind:
+    """Make environment number `index`: drawn if need be, and able to rewind."""
     from gymnasium import wrappers
 
     # we only ever draw to arrays: no window system is needed, and none should complain
@@ -165,6 +246,20 @@ def single_env(
     env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
     if pixels:
         env = wrappers.AddRenderObservation(env, render_only=True)
-    if pixels or (is_image(env.observation_space) and not fits(env.observation_space)):
-        env = wrappers.ResizeObservation(env, (size, size))
+        env = wrappers.ResizeObservation(env, (pixels, pixels))
     return Rewind(env, index)
+
+
+def world_reader(env: RowEnv) -> ObsReader:
+    """Return the reader for what the world gives outside of `make_env`.
+
+    It is the environment's own, unless the agent learnt from rendered pictures: then it reads what
+    `render` returns.
+    """
+    from gymnasium.wrappers import ResizeObservation
+
+    first = env.vec.envs[0] if isinstance(env.vec, SyncVectorEnv) else None
+    if isinstance(first, Rewind) and isinstance(first.env, ResizeObservation):
+        frames = first.env.env.observation_space
+        return ObsReader(frames, env.single_observation_space.shape[0], exact=True)
+    return env.reader

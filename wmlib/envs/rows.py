@@ -15,19 +15,19 @@ Legend: N environments, A action dimensions, M environments whose episode has ju
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from gymnasium.error import DependencyNotInstalled
-from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from wmlib.envs.rewind import restore_worlds, worlds_state
 from wmlib.errors import BadInput
-from wmlib.spaces import env_action, row_act_space, row_obs_space
+from wmlib.spaces import ObsReader, Tree, each, env_action, row_act_space
 
 __all__ = ["FinalRows", "Row", "RowEnv", "check_seed", "explained"]
 
@@ -41,7 +41,7 @@ class FinalRows:
     """
 
     envs: np.ndarray  # (M,) int64, which environments
-    obs: np.ndarray  # (M, ...)
+    obs: Tree  # (M, ...)
     reward: np.ndarray  # (M,) float32
     is_first: np.ndarray  # (M,) bool, all False
     is_last: np.ndarray  # (M,) bool, all True
@@ -52,7 +52,7 @@ class FinalRows:
 class Row:
     """One row of each of N environments."""
 
-    obs: np.ndarray  # (N, D) float32, (N, H, W, C) uint8 or (N,) int64
+    obs: Tree  # (N, D) float32, (N, H, W, C) uint8, (N, ...) int64, or a dict of such arrays
     reward: np.ndarray  # (N,) float32, arrives with obs; 0 where is_first
     is_first: np.ndarray  # (N,) bool, obs comes from a reset
     is_last: np.ndarray  # (N,) bool, the episode ends here, for whatever reason
@@ -63,15 +63,25 @@ class Row:
 class RowEnv:
     """Rows of N environments side by side, from any Gymnasium vector environment that autoresets.
 
-    `spec` is a JSON-able dict {id, num_envs, pixels, size, kwargs}: make_env(**spec) builds the
-    environment again. `seed` is used by the first reset unless it is given one.
+    `spec` is a JSON-able dict {id, num_envs, pixels, size, kwargs}, `remake` makes more of the same
+    environments (see `copies`). `seed` is used by the first reset unless it is given one. `reader`
+    says how observations are read, if not in the usual way.
     """
 
-    def __init__(self, vec: VectorEnv, spec: dict[str, Any] | None = None, seed: int = 0):
+    def __init__(
+        self,
+        vec: VectorEnv,
+        spec: dict[str, Any] | None = None,
+        seed: int = 0,
+        reader: ObsReader | None = None,
+        remake: Callable[[int, int], RowEnv] | None = None,
+    ):
         self.vec = vec
         self.num_envs = vec.num_envs
         self.seed = check_seed(seed)
-        self.single_observation_space = row_obs_space(vec.single_observation_space)
+        self.reader = reader or ObsReader(vec.single_observation_space)
+        self.remake = remake
+        self.single_observation_space = self.reader.space
         self.single_action_space = row_act_space(vec.single_action_space)
         self.spec = spec or {"id": str(vec), "num_envs": vec.num_envs, "kwargs": {}}
         mode = vec.metadata.get("autoreset_mode")
@@ -96,7 +106,8 @@ class RowEnv:
         if seed is not None or self.last is None:
             seed = self.seed = check_seed(self.seed if seed is None else seed)
             self.steps = 0
-        obs, _ = self.vec.reset(seed=seed)
+        with explained(self.spec["id"], "reset"):
+            obs, _ = self.vec.reset(seed=seed)
         self.last = np.zeros(self.num_envs, bool)
         self.pending = None
         first = np.ones(self.num_envs, bool)
@@ -117,7 +128,8 @@ class RowEnv:
         if self.pending is not None:
             row, self.pending = self.pending, None
             return row
-        obs, reward, terminated, truncated, info = self.vec.step(action)
+        with explained(self.spec["id"], f"stepped (step {self.steps})"):
+            obs, reward, terminated, truncated, info = self.vec.step(action)
         self.steps += 1
         obs = self._obs(obs)
         reward = self._reward(reward)
@@ -179,6 +191,16 @@ class RowEnv:
             self.seed = int(state["seed"])
         self.steps = int(state["steps"])
 
+    def copies(self, num_envs: int, seed: int) -> RowEnv:
+        """Make as many more environments like these.
+
+        Raises:
+            BadInput: they cannot be made again, since somebody else made them.
+        """
+        if self.remake is None:
+            raise BadInput(f"Environment {self.spec['id']!r} cannot be made again: give eval_env.")
+        return self.remake(num_envs, seed)
+
     def close(self) -> None:
         """Free windows and simulators."""
         self.vec.close()
@@ -189,19 +211,15 @@ class RowEnv:
             raise BadInput("Call reset() first: no episode is running.")
         return self.last
 
-    def _obs(self, obs: Any) -> np.ndarray:
-        """Convert N observations to the type of the row, never aliasing the environment's own."""
-        space = self.vec.single_observation_space
-        if isinstance(space, Discrete):
-            return np.array(obs, np.int64) - int(space.start)
-        return self._finite("observation", np.asarray(obs), self.single_observation_space.dtype)
+    def _obs(self, obs: Any) -> Tree:
+        """Convert N observations to those of the row, never aliasing the environment's own."""
+        return each(lambda part: self._finite("observation", part), self.reader(obs))
 
     def _reward(self, reward: Any) -> np.ndarray:
-        return self._finite("reward", np.asarray(reward), np.float32)
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite
+            return self._finite("reward", np.asarray(reward).astype(np.float32))
 
-    def _finite(self, key: str, value: np.ndarray, dtype: Any) -> np.ndarray:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, see below
-            value = value.astype(dtype)  # a copy
+    def _finite(self, key: str, value: np.ndarray) -> np.ndarray:
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             env, *index = np.argwhere(~np.isfinite(value))[0].tolist()
             place = f" at index {index}" if index else ""
@@ -219,7 +237,7 @@ class RowEnv:
         if key not in info:
             raise BadInput(f"{self.vec} resets within a step but its info has no 'final_obs'.")
         envs = np.flatnonzero(ended)
-        obs = self._obs(np.stack([info[key][i] for i in envs]))
+        obs = self._obs(each(lambda *one: np.stack(one), *(info[key][i] for i in envs)))
         yes = np.ones(len(envs), bool)
         return FinalRows(envs, obs, reward[envs], ~yes, yes, terminated[envs])
 
@@ -243,8 +261,15 @@ def explained(id: str, what: str) -> Iterator[None]:
     except BadInput:
         raise
     except (DependencyNotInstalled, ImportError) as error:
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).split()) + no_screen(error)
         raise BadInput(f"Environment {id!r} needs what is not installed ({text}).") from error
     except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}{no_screen(error)}"
         raise BadInput(f"Environment {id!r} cannot be {what} ({text}).") from error
+
+
+def no_screen(error: Exception) -> str:
+    """Words to add to an error that looks as if drawing needed a screen; none to another."""
+    if re.search(r"GL\b|GLError|GLFW|OSMesa|DISPLAY|X11", f"{type(error).__name__}: {error}"):
+        return "; without a screen, setting MUJOCO_GL=egl may help"
+    return ""

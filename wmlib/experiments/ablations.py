@@ -231,8 +231,8 @@ def run(out: Path, jobs: int = 1, seeds: tuple[int, ...] = ()) -> list[dict]:
     """
     if jobs < 1:
         raise BadInput(f"--jobs is {jobs}; it must be at least 1.")
-    prepare(out, None)
     store = results(out)
+    prepare(out, None, store.name)
     done = store.done()
     todo = [key for key in plan() if key not in done and (not seeds or key[2] in seeds)]
     spawn = multiprocessing.get_context("spawn")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from wmlib.checkpoint import read_table, write_metrics
+from wmlib.checkpoint import read_table, try_writing, write_metrics
 from wmlib.errors import BadInput
-from wmlib.runtime import set_threads
+from wmlib.runtime import say, set_threads
 
 __all__ = ["Curve", "Size", "Store", "prepare", "provenance", "run_missing"]
 
@@ -50,10 +50,22 @@ class Store:
     keys: tuple[str, ...] = ("seed",)
 
     def runs(self) -> list[dict[str, Any]]:
-        """What is stored of every run."""
+        """What is stored of every run. Damaged lines are skipped, and one sentence says so."""
         path = self.out / f"{self.name}.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+        text = path.read_text("utf-8-sig", "replace") if path.exists() else ""
+        found = [self._run(line) for line in text.splitlines() if line.strip()]
+        good = [line for line in found if line is not None]
+        if len(good) < len(found):
+            say(f"{path} is damaged: {len(found) - len(good)} of its lines are skipped.")
+        return good
+
+    def _run(self, text: str) -> dict[str, Any] | None:
+        """The run of a stored line, or None if that is damaged."""
+        try:
+            line = json.loads(text)
+            return line if {line[key] for key in self.keys} else None
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return None
 
     def done(self) -> set[tuple]:
         """The keys of all runs that are stored."""
@@ -66,19 +78,26 @@ class Store:
             points = zip(*curve.values(), strict=True)
             rows = [about | dict(zip(curve, map(float, point), strict=True)) for point in points]
             write_metrics(self.out / f"{self.name}.csv", rows, (*self.keys, *curve))
-        with open(self.out / f"{self.name}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with open(self.out / f"{self.name}.jsonl", "ab+") as file:
+            file.seek(0)
+            *_, last = file.read().split(b"\n")
+            if last and self._run(last.decode("utf-8", "replace")) is None:
+                file.truncate(file.tell() - len(last))  # it was being written when all ended
+            elif last:
+                file.write(b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
 
     def curves(self) -> dict[Any, dict[str, np.ndarray]]:
         """The curve of every run by the values of its keys: columns as arrays, NaN for a gap.
 
         Where there is a single key, its value stands for the tuple.
         """
-        _, lines = read_table(self.out / f"{self.name}.csv")
+        words = [key for key in self.keys if key != "seed"]
+        _, lines = read_table(self.out / f"{self.name}.csv", words)
         found: dict[Any, list[dict[str, str]]] = {}
-        for line in lines:
+        for line in (line for line in lines if line.keys() >= set(self.keys)):
             values = {name: line.pop(name) for name in self.keys}
-            parts = [int(v) if name == "seed" else v for name, v in values.items()]
+            parts = [int(float(v or -1)) if name == "seed" else v for name, v in values.items()]
             found.setdefault(tuple(parts) if len(parts) > 1 else parts[0], []).append(line)
         return {
             key: {name: np.array([float(p[name] or "nan") for p in points]) for name in points[0]}
@@ -101,7 +120,7 @@ def run_missing(
         BadInput: a directory that cannot be written.
         KeyboardInterrupt: a run was interrupted; it is not stored.
     """
-    used = prepare(store.out, threads)
+    used = prepare(store.out, threads, store.name)
     for key in keys:
         if key not in store.done():
             line, curve = run_one(*key)
@@ -110,17 +129,19 @@ def run_missing(
     return store.runs()
 
 
-def prepare(out: Path, threads: int | None) -> int:
+def prepare(out: Path, threads: int | None, name: str = "") -> int:
     """Make the directory of results and fix the number of threads, which is returned.
 
     Raises:
-        BadInput: a directory that cannot be written.
+        BadInput: a directory, or results of the experiment `name` in it, that cannot be written.
+        OSError: the disk is full or broken.
     """
     used = set_threads(threads)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"Cannot write to {out} ({error}).") from error
+    try_writing(out, out / f"{name}.csv", out / f"{name}.jsonl")
     return used
 
 

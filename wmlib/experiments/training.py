@@ -113,13 +113,12 @@ def run_seed(
         eval_episodes=spec.episodes,
         curve_episodes=spec.curve_episodes,
     )
+    if result.interrupted:
+        raise KeyboardInterrupt
     test = make_env(spec.env, min(spec.episodes, 100), **spec.env_args)
     mode = evaluate(agent, test, spec.episodes, mode=True)
     env.close()
     test.close()
-    short = spec.steps is None or result.steps < spec.steps
-    if short and (spec.minutes is None or result.seconds < 60 * spec.minutes):
-        raise KeyboardInterrupt
     line = json.loads(result.json())
     del line["run"]
     line["eval_return_mode"] = round(float(mode.mean()), 4)

@@ -2,16 +2,19 @@
 
 import contextlib
 import math
+import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from wmlib.errors import BadInput
 from wmlib.figures.base import AMBER, INK, PAPER, SCALE, SLATE, font
+from wmlib.spaces import Space, Tree, decode_action, each, is_image, obs_kind
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,6 +96,22 @@ def learning_curve(
 # ---------------------------------------------------------------- reality above the dream
 
 
+def visible(space: Space, obs: Tree, drawn: bool = False) -> np.ndarray:
+    """What a film shows of one observation, or of what a decoder has drawn of it.
+
+    The picture (H, W, C), the first of a Dict; without one all numbers (D,), a class as its number.
+    """
+    kind = obs_kind(space)
+    if kind == "discrete":
+        return np.reshape(obs.argmax(-1) if drawn else obs, -1).astype(float)
+    if kind != "dict":
+        return obs
+    pictures = [key for key, part in space.spaces.items() if is_image(part)]
+    if pictures:
+        return obs[pictures[0]]
+    return np.concatenate([visible(s, obs[key], drawn) for key, s in space.spaces.items()])
+
+
 @torch.no_grad()
 def dream_frames(
     agent: "Dreamer", env_spec: dict, context: int, horizon: int, seed: int
@@ -100,17 +119,17 @@ def dream_frames(
     """Play in reality and dream along with the same actions.
 
     The eyes are open for `context` rows after every reset, then closed for at most `horizon`; over
-    two such stretches, or three episodes. Returns real observations (one-hot if discrete), the
-    model's, whether each of those was dreamt, and rendered frames (None where the observation is an
-    image). The global random state is left as it was.
+    two such stretches, or three episodes. Returns what is `visible` of the real observations and of
+    the model's, whether each of those was dreamt, and rendered frames (None where pictures are
+    observed, or the world cannot be drawn). The global random state is left as it was.
     """
     from wmlib.envs.make import make_env
     from wmlib.runtime import own_randomness
 
     env = make_env(**{**env_spec, "num_envs": 1, "seed": seed})
     agent.check_spaces(env.single_observation_space, env.single_action_space)
-    image = len(env.single_observation_space.shape) == 3
-    classes = getattr(env.single_observation_space, "n", None)
+    drawn = True  # until it turns out that pictures are observed, or that there are none
+    space = env.single_observation_space
     real: list[np.ndarray] = []
     model: list[np.ndarray] = []
     dreamt: list[bool] = []
@@ -127,11 +146,20 @@ def dream_frames(
                 state = agent.world.rssm.step(*blind)
                 chosen = agent.actor(state.feature).sample()
                 memory = type(memory)(state, chosen)
-                action = (chosen.argmax(-1) if agent.actor.discrete else chosen).cpu().numpy()
-            real.append(np.eye(classes)[row.obs[0]] if classes else row.obs[0])
-            model.append(agent.world.decode(memory.state)[0].float().cpu().numpy())
+                action = decode_action(chosen, agent.act_space).cpu().numpy()
+            view = each(
+                lambda part: part[0].float().cpu().numpy(), agent.world.decode(memory.state)
+            )
+            real.append(visible(space, each(lambda part: part[0], row.obs)))
+            model.append(visible(space, view, drawn=True))
             dreamt.append(age >= context)
-            shown.append(None if image else env.render()[0])
+            drawn = drawn and real[-1].ndim != 3
+            try:
+                shown.append(env.render()[0] if drawn else None)
+            except BadInput as error:
+                drawn = False
+                shown.append(None)
+                print(f"{error} The dream shows its numbers instead.", file=sys.stderr)
             ends += int(row.is_last[0])
             age += 1
             row = env.step(action)
@@ -139,29 +167,34 @@ def dream_frames(
 
 
 def _traces(
-    real: np.ndarray, model: np.ndarray, dreamt: Sequence[bool], size: tuple[int, int]
+    real: np.ndarray,
+    model: np.ndarray,
+    dreamt: Sequence[bool],
+    size: tuple[int, int],
+    steps: bool = False,
 ) -> Image.Image:
-    """Plot vector observations up to now: real in slate, the model's in amber where it dreams."""
+    """Plot numbers (T, D) up to now: real in slate, the model's in amber where it dreams.
+
+    The first 8 numbers are drawn, each in a band of its own; `steps` draws them as step lines.
+    """
+    real, model = real[:, :8], model[:, :8]
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     width, height = size
     count = real.shape[1]
     low, high = real.min(0), real.max(0)
     scale = np.where(high > low, high - low, 1)
-    for k in range(count):
-        top = k * height / count
-        tall = height / count
-
-        def point(
-            t: int, value: float, top: float = top, tall: float = tall, k: int = k
-        ) -> tuple[float, float]:
-            y = 1 - np.clip((value - low[k]) / scale[k], -0.1, 1.1)
-            return (t + 0.5) * width / len(real), top + tall * (0.15 + 0.7 * y)
-
-        for t in range(1, len(dreamt)):
-            pen.line([point(t - 1, real[t - 1, k]), point(t, real[t, k])], SLATE, 2)
-            if dreamt[t]:
-                pen.line([point(t - 1, model[t - 1, k]), point(t, model[t, k])], AMBER, 2)
+    x: list[float] = ((np.arange(len(real)) + 0.5) * width / len(real)).tolist()
+    for values, color, shown in (
+        (real, SLATE, [True] * len(dreamt)),
+        (model, AMBER, dreamt),
+    ):
+        share = 1 - np.clip((values - low) / scale, -0.1, 1.1)
+        y = (np.arange(count) + 0.15 + 0.7 * share) * height / count  # (T, D)
+        for t, k in np.ndindex(len(dreamt), count):
+            if t and shown[t]:
+                last, now = (x[t - 1], y[t - 1, k]), (x[t], y[t, k])
+                pen.line([last, (now[0], last[1]), now] if steps else [last, now], color, 2)
     return sheet
 
 
@@ -170,7 +203,8 @@ def write_dream(
 ) -> int:
     """Write a GIF of reality above the agent's dream of it; returns the number of frames.
 
-    Slate frames: real, and the model's view with eyes open. Amber frames: dreamt.
+    Slate frames: real, and the model's view with eyes open. Amber frames: dreamt. Vectors and
+    classes are drawn as lines over time, below the world's picture if it has one.
 
     Raises:
         BadInput: context or horizon below 1, or the file is no GIF or cannot be written.
@@ -183,18 +217,27 @@ def write_dream(
     sheets: list[Image.Image] = []
     side = 192
     edge = 6
+    kind = obs_kind(agent.obs_space)
+    trace = partial(_traces, np.stack(real), np.stack(model), steps=kind == "discrete")
     for t, blind in enumerate(dreamt):
-        screen = shown[t]
-        if screen is None:
-            upper, lower = picture(real[t], side), picture(model[t], side)
+        screen, seen = shown[t], dreamt[: t + 1]
+        if real[t].ndim == 3:
+            parts = [picture(real[t], side), picture(model[t], side)]
+        elif screen is None:
+            parts = [trace(seen, (2 * side, 2 * side + 2 * edge))]
         else:
-            upper = Image.fromarray(screen).resize((288, side), Image.Resampling.LANCZOS)
-            lower = _traces(np.stack(real), np.stack(model), dreamt[: t + 1], (288, side))
-        width = upper.width + 2 * edge
+            height, width = screen.shape[:2]
+            size = (min(round(side * width / height), 2 * side), side)
+            upper = ImageOps.pad(Image.fromarray(screen), size, Image.Resampling.LANCZOS, PAPER)
+            parts = [upper, trace(seen, size)]
+        width = parts[0].width + 2 * edge
         sheet = Image.new("RGB", (width, 2 * (side + 2 * edge)), SLATE)
-        sheet.paste(AMBER if blind else SLATE, (0, side + 2 * edge, width, sheet.height))
-        sheet.paste(upper, (edge, edge))
-        sheet.paste(lower, (edge, side + 3 * edge))
+        top = 0
+        for part in parts:  # the last is the dream
+            color = AMBER if blind and part is parts[-1] else SLATE
+            sheet.paste(color, (0, top, width, top + part.height + 2 * edge))
+            sheet.paste(part, (edge, top + edge))
+            top += part.height + 2 * edge
         sheets.append(sheet)
     try:
         sheets[0].save(out, save_all=True, append_images=sheets[1:], duration=250, loop=0)
