@@ -22,6 +22,7 @@ from wmlib.__main__ import COMMANDS, _env_args, main, parse
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import (
     checkpoints,
+    describe_agent,
     latest,
     load_agent,
     read_checkpoint,
@@ -748,3 +749,40 @@ def test_a_signal_to_stop_saves_tells_and_lets_go_on(name, capsys, tmp_path):
         2,
     )
     assert more["steps"] >= result["steps"] + 8
+
+
+# ---------------------------------------------------------------- what comes from elsewhere
+
+PAYLOAD = """
+import pathlib
+pathlib.Path("ran").touch()
+import gymnasium as gym
+class Nice(gym.make("CartPole-v1").unwrapped.__class__):
+    pass
+"""
+
+
+@pytest.mark.parametrize("command", ["evaluate", "dream", "export"])
+def test_a_download_imports_nothing(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "payload.py").write_text(PAYLOAD)
+    agent = wmlib.load_pretrained("cartpole")
+    spec = {"id": "payload:Nice", "num_envs": 1, "pixels": False, "size": 64, "kwargs": {}}
+    about = describe_agent(agent, spec, 0)
+    write_checkpoint(tmp_path / "downloaded", 0, {"agent": (agent.state_dict(), about)})
+    out = {"dream": ["--out", "d.gif", "--horizon", 2]}.get(command, [])
+    message = refused(capsys, command, "downloaded", *out)
+    assert "'payload:Nice'" in message and "--import payload" in message
+    assert not (tmp_path / "ran").exists()
+    more = ["--episodes", 1] if command == "evaluate" else out
+    good(capsys, command, "downloaded", *more, "--import", "payload")
+    assert (tmp_path / "ran").exists()
+    del sys.modules["payload"]
+
+
+def test_only_environments_can_be_named(capsys, tmp_path):
+    message = refused(capsys, "train", "os:system", "--env-args", "command=touch ran")
+    assert "Unknown environment 'os:system'" in message and not (tmp_path / "ran").exists()
+    assert "Module 'nowhere' needs" in refused(
+        capsys, "train", "CartPole-v1", "--import", "nowhere"
+    )

@@ -7,6 +7,7 @@ input, 1 failure.
 import ast
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -17,7 +18,7 @@ import time
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import tyro
 
@@ -34,6 +35,7 @@ from wmlib.checkpoint import (
 )
 from wmlib.config import Config, preset
 from wmlib.envs.make import make_env
+from wmlib.envs.rows import explained
 from wmlib.errors import BadInput
 from wmlib.play import evaluate
 from wmlib.policy import export_weights
@@ -41,6 +43,7 @@ from wmlib.runtime import handling, pick_device, say, seed_everything, set_threa
 from wmlib.trainer import Result, train
 
 POSITIONAL = tyro.conf.Positional
+Imports: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="import")]
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Train:
     """Train an agent in any Gymnasium environment. Every key of the config is an option too."""
 
     env: POSITIONAL[str]
-    """Gymnasium id, for instance wmlib/Curtain-v0, CartPole-v1 or Pendulum-v1."""
+    """Gymnasium id, for instance CartPole-v1, or my_module:MyEnv, a class of yours."""
     preset: str = "tiny"
     """tiny (for a CPU), curtain and cartpole (for those worlds), small, size1m ... size400m."""
     pixels: bool = False
@@ -74,6 +77,8 @@ class Train:
     """Run directory (default: a new one under runs/)."""
     resume: str | None = None
     """Continue the run in this directory, with its own settings."""
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
     tensorboard: bool = False
     """Also write the metrics to tensorboard/ in the run directory (needs that package)."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
@@ -90,6 +95,8 @@ class Evaluate:
     """Take the most likely action instead of drawing one."""
     seed: int = 10_000
     device: str = "auto"
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
 
 
 @dataclass
@@ -103,6 +110,8 @@ class Dream:
     """Real frames seen before the eyes close."""
     horizon: int = 45
     seed: int = 0
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
 
 
 @dataclass
@@ -113,6 +122,8 @@ class Export:
     """Run directory, checkpoint, agent file, or the name of a shipped agent."""
     weights: str = "agent.safetensors"
     """The file; wmlib.load_policy and wmlib.load_agent read it."""
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
 
 
 @dataclass
@@ -426,7 +437,10 @@ def _train_default(argv: list[str]) -> Train:
         return replace(default, config=preset(default.preset))
     newest = latest(run_folder(_expanded(run)))
     agent, about = load_agent(newest, "cpu")
-    config, spec = agent.config, env_spec(about)
+    config, spec = (
+        agent.config,
+        env_spec(about, trusted=True),
+    )  # what is made is named on the command line
     if given("--preset") not in (None, config.name):
         raise BadInput(f"{run} was trained with preset '{config.name}', not '{default.preset}'.")
     training = newest / "training.safetensors"
@@ -463,6 +477,9 @@ def main(argv: list[str] | None = None) -> int:
             args = parse(sys.argv[1:] if argv is None else argv)
             if not isinstance(args, Bench | Experiment):
                 set_threads()
+            for module in getattr(args, "imports", ()):
+                with explained(module, "imported", "Module"):
+                    importlib.import_module(module)
             line = actions[type(args)](args)
         _print(line)
     except BadInput as error:

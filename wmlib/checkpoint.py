@@ -412,15 +412,25 @@ def load_agent(
     return agent.to(pick_device(device)), about
 
 
-def env_spec(about: dict) -> dict:
+def env_spec(about: dict, trusted: bool = False) -> dict:
     """What `make_env` needs to make the world again that an agent was trained in.
 
+    A file may come from anybody, so it never makes Python import a module that is not there yet,
+    unless it is `trusted`.
+
     Raises:
-        BadInput: the description does not tell.
+        BadInput: the description does not tell, or the world needs a module to be imported.
     """
     spec = about.get("env")
     keys = {"id", "num_envs", "pixels", "size", "kwargs", "keys", "symbolic"}
     if isinstance(spec, dict) and isinstance(spec.get("id"), str) and spec.keys() <= keys:
+        module = spec["id"].rpartition(":")[0]
+        if module and module not in sys.modules and not trusted:
+            raise BadInput(
+                f"The world of this agent is {spec['id']!r}, and no module is imported because a "
+                f"file says so. If you trust the module {module}, add --import {module}, or import "
+                "it in Python first."
+            )
         return spec
     raise BadInput(f"The agent comes from {spec!r}, which is no environment that can be made.")
 

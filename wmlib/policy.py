@@ -18,7 +18,7 @@ from gymnasium.spaces import Discrete, Space
 from safetensors import SafetensorError
 
 from wmlib.agent import Dreamer, Memory
-from wmlib.checkpoint import load_agent, save_tree
+from wmlib.checkpoint import env_spec, load_agent, save_tree
 from wmlib.envs.make import make_env, world_reader
 from wmlib.envs.rows import check_seed
 from wmlib.errors import BadInput
@@ -166,7 +166,7 @@ def world_of(about: dict) -> tuple[ObsReader, Space]:
         return reader, from_json(world["act_space"])
     if "id" not in about["env"]:
         raise BadInput("The file does not name the agent's world; give its spaces to wmlib.Policy.")
-    with closing(make_env(**{**about["env"], "num_envs": 1})) as env:
+    with closing(make_env(**{**env_spec(about), "num_envs": 1})) as env:
         return world_reader(env), env.vec.single_action_space
 
 

@@ -157,8 +157,9 @@ def find_spec(id: str | Callable[..., gymnasium.Env]) -> EnvSpec:
     if module:
         with explained(id, "found"):
             found = importlib.import_module(module)
-        if name not in gymnasium.registry and callable(getattr(found, name, None)):
-            return spec_of(getattr(found, name))
+        world = getattr(found, name, None)
+        if isinstance(world, type) and issubclass(world, gymnasium.Env):  # nothing else is called
+            return spec_of(world)
     if name in gymnasium.registry:
         return gymnasium.registry[name]
     raise BadInput(f"Unknown environment {id!r}; {hint(name)}")

@@ -254,7 +254,7 @@ def check_seed(seed: Any) -> int:
 
 
 @contextmanager
-def explained(id: str, what: str) -> Iterator[None]:
+def explained(id: str, what: str, kind: str = "Environment") -> Iterator[None]:
     """Turn whatever goes wrong inside an environment's own code into one sentence."""
     try:
         yield
@@ -262,10 +262,10 @@ def explained(id: str, what: str) -> Iterator[None]:
         raise
     except (DependencyNotInstalled, ImportError) as error:
         text = " ".join(str(error).split()) + no_screen(error)
-        raise BadInput(f"Environment {id!r} needs what is not installed ({text}).") from error
+        raise BadInput(f"{kind} {id!r} needs what is not installed ({text}).") from error
     except Exception as error:
         text = f"{type(error).__name__}: {' '.join(str(error).split())}{no_screen(error)}"
-        raise BadInput(f"Environment {id!r} cannot be {what} ({text}).") from error
+        raise BadInput(f"{kind} {id!r} cannot be {what} ({text}).") from error
 
 
 def no_screen(error: Exception) -> str:
