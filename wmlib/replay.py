@@ -286,8 +286,8 @@ class Replay:
         context = self.window - self.length
         env = env[:, None]
         rows = place[:, context:]  # (B, 1), (B, T)
-        out = {name: self.data[name][env, rows] for name in FLAGS}
-        out["obs"] = each(lambda name: self.data[name][env, rows], obs_names(self.obs_space))
+        obs = each(lambda name: self.data[name][env, rows], obs_names(self.obs_space))
+        out = {"obs": obs, **{name: self.data[name][env, rows] for name in FLAGS}}
         out["index"] = env * self.capacity + rows
         actions = self.data["action"][env, place]  # (B, W[, A])
         out["action"] = actions[:, context:]
