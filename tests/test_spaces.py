@@ -1,12 +1,13 @@
 """Any world: every kind of observation and action is read, stored, encoded and learned from."""
 
 import copy
+import json
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 
 import wmlib
 from wmlib.encoder import make_decoder, make_encoder
@@ -307,3 +308,16 @@ def test_spaces_survive_a_checkpoint():
     for space in (ObsReader(EVERYTHING).space, MultiDiscrete([[2, 3]]), Discrete(4), PICTURE):
         assert to_json(from_json(to_json(space))) == to_json(space)
         assert from_json(to_json(space)) == space
+
+
+def test_a_reader_survives_a_file_without_what_it_does_not_read():
+    space = Dict(mission=Text(9), image=Box(0, 255, (7, 7, 3), np.uint8), deep=Dict(a=Discrete(3)))
+    reader = ObsReader(space, keys=["image", "deep.a"])
+    about = reader.to_json()
+    settings = {name: about.get(name) for name in ("keys", "symbolic", "size", "exact")}
+    again = ObsReader(from_json(json.loads(json.dumps(about["obs_space"]))), **settings)
+    assert again.space == reader.space
+    obs = dict(mission=["go"], image=np.ones((1, 7, 7, 3), np.uint8), deep=dict(a=np.array([2])))
+    found = again(obs)
+    assert found["deep.a"].tolist() == [2] and (found["image"] == 1).all()
+    assert again.single(again.example())

@@ -98,6 +98,14 @@ def each(function: Callable, tree: Tree, *more: Tree) -> Tree:
     return function(tree, *more)
 
 
+def only(space: Space, paths: list[tuple]) -> Space:
+    """A space without the entries of its dicts that lie on none of these paths."""
+    if not isinstance(space, Dict):
+        return space
+    inside = {key: [path[1:] for path in paths if path[0] == key] for key in space.spaces}
+    return Dict({key: only(space[key], deeper) for key, deeper in inside.items() if deeper})
+
+
 def least(space: Space) -> Any:
     """An observation of a space: zeros, or the lower bounds where there are any."""
     if isinstance(space, Dict):
@@ -192,6 +200,7 @@ class ObsReader:
             name = f"The observation {key!r}" if key else "What is observed"
             cure = f" Observe only the others: keys={good}." if key and good else ""
             raise BadInput(f"{name} is a {describe(chosen[key])}, and {why}.{cure}")
+        self.declared = chosen
         self.plans = {key: self._plan(part) for key, part in chosen.items()}
         spaces = {key: plan[0] for key, plan in self.plans.items()}
         self.space: Space = Dict(spaces)
@@ -209,17 +218,17 @@ class ObsReader:
 
     def single(self, obs: Any) -> bool:
         """Tell whether this is one observation, and not a batch of them, by its shape."""
-        path = next(iter(self.plans))
-        found = self._find(obs, path)
-        return found.shape == parts(self.raw)[self.paths[path]].shape
+        key = next(iter(self.plans))
+        return self._find(obs, key).shape == self.declared[key].shape
 
     def example(self) -> Any:
         """One observation as the environment may give it: the least of everything."""
-        return least(self.raw)
+        return least(only(self.raw, [self.paths[key] for key in self.plans]))
 
     def to_json(self) -> dict:
         """What it takes to make this reader again, as JSON values."""
-        about = {"obs_space": to_json(self.raw), "size": self.size, "exact": self.exact}
+        raw = only(self.raw, [self.paths[key] for key in self.plans])
+        about = {"obs_space": to_json(raw), "size": self.size, "exact": self.exact}
         about |= {"keys": list(self.plans)} if "" not in self.plans else {}
         return about | ({} if self.symbolic is None else {"symbolic": self.symbolic})
 
@@ -239,7 +248,7 @@ class ObsReader:
     def _read(self, key: str, obs: Any) -> np.ndarray:
         space, convert = self.plans[key]
         name = f"observation {key!r}" if key else "observation"
-        declared = parts(self.raw)[self.paths[key]]
+        declared = self.declared[key]
         array = self._find(obs, key)
         kinds = "biu" if declared.dtype.kind in "biu" else "biuf"
         fits = array.ndim and len(array) and array.shape[1:] == declared.shape
