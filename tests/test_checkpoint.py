@@ -803,3 +803,12 @@ def test_where_anything_else_is_no_run_begins(name, tmp_path):
         open_run(tmp_path, {})
     one_sentence(caught, tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_gaps_stay_gaps(tmp_path):
+    path = tmp_path / "metrics.csv"
+    wmlib.checkpoint.write_metrics(
+        path, [{"steps": 1, "score": float("nan")}, {"steps": 2, "score": 0.123456789}]
+    )
+    assert path.read_text().splitlines()[1:] == ["1,,,,,", "2,,,,0.123457,"]
+    assert np.isnan(wmlib.read_metrics(path)["score"][0])

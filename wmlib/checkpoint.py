@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -582,10 +582,7 @@ def write_metrics(path: Path, lines: list[dict], columns: tuple[str, ...] = COLU
     path.parent.mkdir(parents=True, exist_ok=True)
     known, old, damaged = _scan(path)
     names = list(dict.fromkeys([*(known or columns), *(name for line in lines for name in line)]))
-    written = [
-        {name: f"{v:.6g}" if isinstance(v, float) else v for name, v in line.items()}
-        for line in lines
-    ]
+    written = [{name: _cell(value) for name, value in line.items()} for line in lines]
     if names != known or damaged:
         if damaged and not known:
             os.replace(path, path.with_suffix(".damaged"))
@@ -593,6 +590,13 @@ def write_metrics(path: Path, lines: list[dict], columns: tuple[str, ...] = COLU
         return
     with open(path, "a", newline="") as file:
         csv.DictWriter(file, names).writerows(written)
+
+
+def _cell(value: Any) -> Any:
+    """A number as it is written: six digits, and nothing for NaN, which is how gaps are read."""
+    if not isinstance(value, float):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"
 
 
 def read_metrics(path: str | Path) -> dict[str, np.ndarray]:
