@@ -247,7 +247,7 @@ def test_the_umask_says_who_may_read_a_run(mask, tmp_path):
     finally:
         os.umask(before)
     modes = {p.name: p.stat().st_mode & 0o777 for p in contents(tmp_path)}
-    assert len(modes) == 4 and set(modes.values()) == {0o666 & ~mask}
+    assert len(modes) == 5 and set(modes.values()) == {0o666 & ~mask}
 
 
 def test_all_is_on_the_disk_before_a_name_says_so(run, monkeypatch):

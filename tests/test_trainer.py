@@ -6,8 +6,10 @@ Credit is a multiple of a power of two in every test, so it is compared exactly.
 import errno
 import io
 import itertools
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -665,7 +667,7 @@ def test_a_new_loss_becomes_a_column(tmp_path):
 def test_a_run_of_an_older_version_cannot_be_resumed(tmp_path):
     trainer = ticks(make_trainer("CartPole-v1", tmp_path), 20)
     state = trainer.state_dict() | {"optimizer": {"updates": np.zeros(3, np.int64)}}
-    trainer.state_dict = lambda: state
+    trainer.state_dict = lambda rows: state
     trainer.save()
     with pytest.raises(BadInput, match="0.1.0 and cannot be resumed"):
         make_trainer("CartPole-v1", tmp_path).resume()
@@ -886,6 +888,96 @@ def test_run_save_resume_run_equals_one_run(tmp_path):
     assert_identical(everything(part), everything(whole))
     steps = [read_metrics(tmp_path / n / "metrics.csv")["steps"] for n in ("whole", "parts")]
     assert steps[0][-1] == steps[1][-1] and (np.diff(steps[1]) > 0).all()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of replay of three rows of each of four CartPoles."""
+    monkeypatch.setattr("wmlib.replay.BLOCK", 3 * 4 * 31)
+
+
+def test_a_save_writes_only_blocks_with_new_rows(tmp_path, small_blocks):
+    trainer = make_trainer("CartPole-v1", tmp_path, stored_latents=True, ratio=13, replay_rows=64)
+    rows = trainer.replay.block_rows
+    first = ticks(trainer, 24).save()
+    moved = trainer.replay.written.max()
+    second = ticks(trainer, 5).save()
+    new = np.arange(moved, trainer.replay.written.max()) % trainer.replay.capacity // rows
+    assert trainer.updates and 0 < len(set(new)) < trainer.replay.blocks
+    for number in range(trainer.replay.blocks):
+        name = f"replay-{number:05d}.safetensors"
+        there = (first / name).exists()
+        assert (there and (first / name).samefile(second / name)) == (number not in new)
+
+
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("latents", [True, False])
+def test_a_run_saved_in_blocks_is_resumed_bit_by_bit(tmp_path, monkeypatch, latents, linked):
+    monkeypatch.setattr("wmlib.replay.BLOCK", 200)
+    if not linked:  # as on file systems without links
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "")))
+
+    def make(out):  # its rings turn over once
+        return make_trainer("CartPole-v1", out, replay_rows=64, stored_latents=latents)
+
+    whole = ticks(make(None), 60)
+    assert whole.replay.written.max() > whole.replay.capacity
+    trainer = make(tmp_path)
+    for part in (13, 7, 20, 1, 19):
+        ticks(trainer, part).save()
+        trainer = make(tmp_path)
+        trainer.resume()
+    assert_identical(everything(trainer), everything(whole))
+
+
+def test_a_missing_block_of_replay_is_told(tmp_path, small_blocks):
+    folder = ticks(make_trainer("CartPole-v1", tmp_path), 20).save()
+    sums = json.loads((folder / "checksums.json").read_text())
+    del sums["replay-00001"]
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    with pytest.raises(BadInput, match="blocks of replay instead of"):
+        make_trainer("CartPole-v1", tmp_path).resume()
+    (folder / "replay-00000.safetensors").unlink()
+    with pytest.raises(BadInput, match=r"replay-00000"):
+        sums["replay-00001"] = sums["replay-00000"]
+        (folder / "checksums.json").write_text(json.dumps(sums))
+        make_trainer("CartPole-v1", tmp_path).resume()
+
+
+def test_a_checkpoint_whose_predecessor_was_deleted_is_whole(tmp_path, small_blocks):
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    shutil.rmtree(ticks(trainer, 20).save())
+    ticks(trainer, 3).save()
+    again = make_trainer("CartPole-v1", tmp_path)
+    again.resume()
+    assert_identical(everything(again), everything(trainer))
+
+
+def test_a_checkpoint_from_before_there_were_blocks_is_resumed(tmp_path):
+    trainer = ticks(make_trainer("CartPole-v1", tmp_path), 20)
+    state = trainer.state_dict()
+    parts = {"agent": (trainer.agent.state_dict(), {"env": trainer.env.spec})}
+    write_checkpoint(tmp_path, trainer.steps, parts | {"training": (state, {})})
+    again = make_trainer("CartPole-v1", tmp_path)
+    again.resume()
+    assert_identical(everything(again), everything(trainer))
+    ticks(again, 3).save()  # the first in blocks
+    last = make_trainer("CartPole-v1", tmp_path)
+    last.resume()
+    assert_identical(everything(last), everything(again))
+
+
+def test_saving_takes_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    trainer = make_trainer("CartPole-v1", tmp_path)
+    now = [0.0]
+    monkeypatch.setattr("wmlib.trainer.time", SimpleNamespace(monotonic=lambda: now[0]))
+    saves = []
+    trainer.save = lambda: (saves.append(now[0]), now.__setitem__(0, now[0] + 10))
+    tick = trainer.tick
+    trainer.tick = lambda: (now.__setitem__(0, now[0] + 10), tick())
+    trainer.run(240, save_seconds=60, progress=False)
+    assert saves[0] == 70 and len(saves) > 3
+    assert min(np.diff(saves[:-1])) > 200  # the last one is that of the end
 
 
 def test_saving_does_not_disturb(tmp_path, monkeypatch):

@@ -79,6 +79,8 @@ class Train:
     """Continue the run in this directory, with its own settings."""
     imports: Imports = ()
     """Modules to import first, such as the one in which the environment is."""
+    save_seconds: float = 60.0
+    """Write a checkpoint so often."""
     tensorboard: bool = False
     """Also write the metrics to tensorboard/ in the run directory (needs that package)."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
@@ -195,6 +197,7 @@ def run_train(args: Train) -> str:
             eval_every=args.eval_every,
             eval_episodes=args.eval_episodes,
             tensorboard=args.tensorboard,
+            save_seconds=args.save_seconds,
         )
         interrupted = result.interrupted
         return result.json()

@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +45,7 @@ __all__ = [
     "load_weights",
     "lock_run",
     "open_run",
+    "part_names",
     "read_checkpoint",
     "read_metrics",
     "read_table",
@@ -209,8 +210,16 @@ def _numbered(run: Path) -> list[tuple[int, int, Path]]:
     return sorted(found)
 
 
-def write_checkpoint(run: Path, steps: int, parts: dict[str, tuple[dict, dict]]) -> Path:
-    """Write a checkpoint from {file name: (tree, about)}; only then remove the oldest ones.
+def write_checkpoint(
+    run: Path,
+    steps: int,
+    parts: dict[str, tuple[dict, dict]],
+    links: Mapping[str, Path] | None = None,
+) -> Path:
+    """Write a checkpoint from {part: (tree, about)}; only then remove the oldest ones.
+
+    `links`, {part: an earlier checkpoint}, are parts that have not changed since: they become
+    another name of the same file, where the file system has such links, else copies.
 
     Raises:
         BadInput: the directory cannot be written; earlier checkpoints stay.
@@ -231,21 +240,46 @@ def write_checkpoint(run: Path, steps: int, parts: dict[str, tuple[dict, dict]])
             for part, (tree, about) in parts.items():
                 save_tree(draft / f"{part}.safetensors", tree, about)
                 sums[part] = _checksum(draft / f"{part}.safetensors")
+            earlier = {folder: _sums(folder) for folder in set((links or {}).values())}
+            for part, source in (links or {}).items():
+                _link(source / f"{part}.safetensors", draft / f"{part}.safetensors")
+                sums[part] = earlier[source][part]
             (draft / "checksums.json").write_text(json.dumps(sums))
-            for path in (*draft.iterdir(), draft):
+            _sync(draft / "checksums.json")
+            for path in (*(draft / f"{part}.safetensors" for part in parts), draft):
                 _sync(path)
             os.replace(draft, final)
             for path in (folder, folder.parent):
                 _sync(path)
             for old in checkpoints(run)[:-KEEP]:
                 shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         good = checkpoints(run)
         keep = f"the last good checkpoint is {good[-1]}" if good else "no checkpoint exists yet"
         sentence = f"Cannot write checkpoint {final} ({error}); {keep}."
         raise _cannot_write(sentence, error) from error
     return final
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except (OSError, NotImplementedError):  # no such links here, or too many of this file
+        shutil.copyfile(source, target)
+        _sync(target)
+
+
+def _sums(folder: Path) -> dict[str, int]:
+    """The checksum of every part of a checkpoint."""
+    return json.loads((Path(folder) / "checksums.json").read_text())
+
+
+def part_names(folder: Path) -> list[str]:
+    """The parts of a checkpoint that `read_checkpoint` has read before, in order."""
+    return sorted(_sums(folder))
 
 
 def _checksum(path: Path) -> int:
@@ -280,7 +314,7 @@ def read_checkpoint(folder: Path, *names: str) -> list[tuple[dict, dict]]:
     folder = Path(folder)
     with _reading():
         try:
-            sums = json.loads((folder / "checksums.json").read_text())
+            sums = _sums(folder)
             for name in names:
                 if _checksum(folder / f"{name}.safetensors") != sums[name]:
                     raise ValueError(f"{name}.safetensors fails its checksum")

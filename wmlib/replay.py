@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Replay"]
 
 FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+LATENTS = ("deter", "stoch")  # they change after they were written; see `Replay.refresh`
+BLOCK = 2**24  # bytes of rows that are saved together; see `Replay.block`
 
 # what may be given for each kind of entry, as NumPy's one-letter kinds of types
 KINDS = {"floats": "f", "integers": "iu", "bool": "b", "uint8": "u"}
@@ -159,6 +161,8 @@ class Replay:
             )
         self.rng = np.random.default_rng(seed)
         self.written = np.zeros(num_envs, np.int64)  # rows ever written to each ring
+        self.block_rows = max(1, BLOCK // (bytes_per_row * num_envs))  # of each ring
+        self.changed: set[int] = set()  # blocks written to since somebody cleared this
         self.data = self._zeros(self.num_envs, min(self.capacity, max(64, self.window)))
 
     # ------------------------------------------------------------ size
@@ -247,6 +251,7 @@ class Replay:
         for name, array in self.data.items():
             array[envs, place] = values[name]
         self.written[envs] += 1
+        self.changed.update((place // self.block_rows).tolist())
 
     def _zeros(self, *batch: int) -> dict[str, np.ndarray]:
         return {
@@ -342,29 +347,64 @@ class Replay:
 
     # ------------------------------------------------------------ save and resume
 
-    def state_dict(self) -> dict[str, Any]:
+    @property
+    def blocks(self) -> int:
+        """Number of blocks in use."""
+        return -(-int(self.size.max()) // self.block_rows)
+
+    def block(self, number: int) -> dict[str, np.ndarray]:
+        """Views of the rows of one block, all but their latents.
+
+        A block is `block_rows` successive places of every ring. `changed` tells which blocks have
+        new rows, so that what was saved before need not be saved again.
+        """
+        return {name: array for name, array in self._block(number).items() if name not in LATENTS}
+
+    def _block(self, number: int) -> dict[str, np.ndarray]:
+        end = min((number + 1) * self.block_rows, int(self.size.max()))
+        return {name: array[:, number * self.block_rows : end] for name, array in self.data.items()}
+
+    def load_block(self, number: int, rows: dict[str, np.ndarray]) -> None:
+        """Restore what `block` gave, after `load_state_dict`.
+
+        Raises:
+            BadInput: it is of a replay of another shape; nothing is changed then.
+        """
+        mine = self.block(number)
+        found = {name: array.shape for name, array in rows.items()}
+        if found != (shapes := {name: array.shape for name, array in mine.items()}):
+            raise BadInput(f"Block {number} of the saved replay holds {found}, not {shapes}.")
+        for name, array in mine.items():
+            array[:] = rows[name]
+
+    def state_dict(self, rows: bool = True) -> dict[str, Any]:
         """Return copies of everything stored, and the state of the random generator.
 
         Nested dicts of arrays, ints and strings; the rows ever used only, not all of the memory.
+        With rows=False only their latents: the rest is for `block`.
         """
         used = int(self.size.max())
+        names = [name for name in self.data if rows or name in LATENTS]
         return {
             "capacity": self.capacity,
             "written": self.written.copy(),
             "rng": self.rng.bit_generator.state,
-            "data": {name: array[:, :used].copy() for name, array in self.data.items()},
+            "data": {name: self.data[name][:, :used].copy() for name in names},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave: the next samples are those that would have come.
+
+        Where that was without rows, `load_block` must follow for every block.
 
         Raises:
             BadInput: it is of a replay of another shape; nothing is changed then.
         """
         used = int(np.minimum(state["written"], self.capacity).max())
         shapes = {name: (self.num_envs, used, *f.shape) for name, f in self.fields.items()}
-        found = {name: array.shape for name, array in state["data"].items()}
-        if found != shapes or int(state["capacity"]) != self.capacity:
+        latents = {name: shape for name, shape in shapes.items() if name in LATENTS}
+        found = {name: array.shape for name, array in state.get("data", {}).items()}
+        if found not in (shapes, latents) or int(state["capacity"]) != self.capacity:
             raise BadInput(
                 f"The saved replay holds {found} in rings of {state['capacity']} rows; "
                 f"this one needs {shapes} in rings of {self.capacity}."
@@ -372,5 +412,6 @@ class Replay:
         self.written = np.array(state["written"], np.int64)
         self.rng.bit_generator.state = state["rng"]
         self.data = self._zeros(self.num_envs, min(self.capacity, max(64, self.window, used)))
-        for name, array in state["data"].items():
+        for name, array in state.get("data", {}).items():
             self.data[name][:, :used] = array
+        self.changed = set(range(self.blocks))

@@ -29,6 +29,7 @@ from wmlib.checkpoint import (
     load_weights,
     lock_run,
     open_run,
+    part_names,
     read_checkpoint,
     run_folder,
     write_checkpoint,
@@ -43,6 +44,9 @@ from wmlib.runtime import STDERR, handling, interruptible, say, seed_everything
 from wmlib.spaces import each, random_actions
 
 __all__ = ["Result", "Trainer", "train"]
+
+ROWS = "replay-"  # parts of a checkpoint that hold a block of replay; its number follows
+SPARING = 20  # times as long as a save took, at least, until the next one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Trainer:
         self.seconds = 0.0
         self.evaluated = 0  # steps at the last evaluation
         self.logging = True  # no line of metrics has failed yet
+        self.stored: Path | None = None  # the checkpoint that holds all unchanged blocks of replay
         self.row = env.reset(seed=seed)
         self.memory = agent.initial(env.num_envs)
         self.running = np.zeros(env.num_envs)  # return of the episode under way
@@ -194,6 +199,7 @@ class Trainer:
         with alone, interruptible() as stopped:
             with self._bar(steps, progress) as bar:
                 now = began = logged = saved = time.monotonic()
+                pause = save_seconds
                 base = self.seconds
                 while not stopped:
                     evaluated = self._due(eval_every)
@@ -207,9 +213,10 @@ class Trainer:
                         if on_log is not None:
                             on_log(self, line)
                         logged = time.monotonic()
-                    if now - saved > save_seconds:
+                    if now - saved > pause:
                         self.save()
                         saved = time.monotonic()
+                        pause = max(save_seconds, SPARING * (saved - now))
                     if steps is not None and self.steps >= steps and self.credit < 1:
                         break
                     self.tick()
@@ -287,8 +294,11 @@ class Trainer:
 
     # ------------------------------------------------------------ save and resume
 
-    def state_dict(self) -> dict:
-        """All that the next step depends on, apart from the agent's weights."""
+    def state_dict(self, rows: bool = True) -> dict:
+        """All that the next step depends on, apart from the agent's weights.
+
+        With rows=False also apart from the blocks of replay.
+        """
         row = {f.name: getattr(self.row, f.name) for f in dataclasses.fields(self.row)}
         del row["final"]  # already in replay
         rng = {"numpy": self.rng.bit_generator.state, "torch": torch.get_rng_state()}
@@ -307,7 +317,7 @@ class Trainer:
             "row": row,
             "memory": {**self.memory.state._asdict(), "action": self.memory.action},
             "optimizer": self.agent.optimizer.state_dict()["state"],
-            "replay": self.replay.state_dict(),
+            "replay": self.replay.state_dict(rows),
             "env": self.env.state_dict(),
         }
 
@@ -355,8 +365,18 @@ class Trainer:
             return None
         about = describe_agent(self.agent, self.env.spec, self.seed)
         about |= {"steps": self.steps, "updates": self.updates}
-        parts = {"agent": (self.agent.state_dict(), about), "training": (self.state_dict(), {})}
-        return write_checkpoint(self.out, self.steps, parts)
+        parts = {"agent": (self.agent.state_dict(), about)}
+        parts["training"] = (self.state_dict(rows=False), {})
+        links = {}
+        for number in range(self.replay.blocks):
+            name = f"{ROWS}{number:05d}"
+            if self.stored and self.stored.exists() and number not in self.replay.changed:
+                links[name] = self.stored
+            else:
+                parts[name] = (self.replay.block(number), {})
+        self.stored = write_checkpoint(self.out, self.steps, parts, links)
+        self.replay.changed.clear()
+        return self.stored
 
     def resume(self) -> None:
         """Continue from the newest checkpoint of `out`.
@@ -378,6 +398,7 @@ class Trainer:
                     raise BadInput("it was written by wmlib 0.1.0 and cannot be resumed any more")
                 load_weights(self.agent, weights)
                 self.load_state_dict(state)
+                self._load_blocks(newest, whole="reward" in state["replay"].get("data", {}))
             except (BadInput, *UNUSABLE) as error:
                 why = " ".join(str(error).split()).rstrip(".")
                 name = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
@@ -386,6 +407,23 @@ class Trainer:
                 forget_after(self.out / "metrics.csv", self.steps)
             except OSError as error:
                 say(f"cannot write {self.out / 'metrics.csv'} ({error.strerror}).")
+
+    def _load_blocks(self, folder: Path, whole: bool) -> None:
+        """Restore the rows of replay that `save` put into parts of their own.
+
+        `whole`: they are there already, as in checkpoints from before there were such parts.
+        """
+        names = [name for name in part_names(folder) if name.startswith(ROWS)]
+        wanted = [f"{ROWS}{number:05d}" for number in range(self.replay.blocks)]
+        if not names and whole:
+            return
+        if names != wanted:
+            raise BadInput(f"it has {len(names)} blocks of replay instead of {len(wanted)}")
+        for number, name in enumerate(names):
+            rows, _ = read_checkpoint(folder, name)[0]
+            self.replay.load_block(number, _numpy(rows))
+        self.stored = folder
+        self.replay.changed.clear()
 
 
 # what comes of a checkpoint that is intact but was not written by a trainer
@@ -458,6 +496,7 @@ def train(
     on_log: Callable[[Trainer, dict[str, float]], None] | None = None,
     tensorboard: bool = False,
     eval_env: RowEnv | None = None,
+    save_seconds: float = 60.0,
 ) -> Result:
     """Train an agent in an environment, in place.
 
@@ -468,8 +507,9 @@ def train(
     never), in copies of `env` or in `eval_env`, which an environment needs that cannot be copied.
     `on_log(trainer, line)` is called with every line of metrics, a dict by name, as it is written:
     every two seconds, at evaluations, at the end. `tensorboard` writes the same numbers to
-    out/tensorboard; it needs that package. Ctrl-C, SIGTERM and SIGHUP end the training with
-    everything saved.
+    out/tensorboard; it needs that package. A checkpoint is written every `save_seconds`, but never
+    so often that saving takes more than a twentieth of the time. Ctrl-C, SIGTERM and SIGHUP end
+    the training with everything saved.
 
     Raises:
         BadInput: neither steps nor minutes, a number out of range, spaces that do not fit, a
@@ -486,6 +526,7 @@ def train(
         ("eval_every", eval_every, 0),
         ("eval_episodes", eval_episodes, 0),
         ("curve_episodes", curve_episodes, 1),
+        ("save_seconds", save_seconds, 0),
     ):
         if number is not None and not number >= low:
             raise BadInput(f"{name} is {number}; it must be at least {low}.")
@@ -512,7 +553,7 @@ def train(
             if writer is not None:
                 on_log = scalars(writer(purge_step=trainer.steps + 1), on_log)
             interrupted = trainer.run(
-                steps, minutes, eval_every, curve_episodes, progress=progress, on_log=on_log
+                steps, minutes, eval_every, curve_episodes, save_seconds, progress, on_log
             )
         if not trainer.updates and not interrupted:
             c = agent.config
