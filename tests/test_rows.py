@@ -587,21 +587,6 @@ def test_without_a_way_to_resume_the_episodes_are_abandoned():
         same(row, other)  # but repeatable
 
 
-def test_rewind_tells_of_an_environment_that_does_not_obey_its_seed():
-    class Fickle(Dice):
-        def reset(self, *, seed=None, options=None):
-            return super().reset()
-
-    env = RowEnv(SyncVectorEnv([lambda: Rewind(Fickle())]))
-    row = env.reset(0)
-    while row.is_last[0] or len(env.vec.envs[0].actions) < 5:
-        row = env.step(np.zeros((1, 2), np.float32))
-    state = env.state_dict()
-    with pytest.raises(BadInput, match="does not obey its seed"):
-        for _ in range(50):  # chance decides how long an episode is
-            env.load_state_dict(state)
-
-
 def test_the_own_vector_version_is_used_if_it_can_be_resumed():
     assert isinstance(make_env("test/Twin-v0", 2).vec, Twin)
     assert isinstance(make_env("CartPole-v1", 2).vec, SyncVectorEnv)

@@ -64,6 +64,8 @@ class Train:
     """Grids of integers hold symbols of so many kinds, not brightness; 0: they hold brightness."""
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, as name=value."""
+    async_envs: bool = False
+    """Step every copy of the environment in a process of its own; pays where steps are slow."""
     seed: int = 0
     steps: int | None = None
     """Environment steps in all (default: 24000 unless --minutes is given)."""
@@ -180,7 +182,7 @@ def run_train(args: Train) -> str:
     spec |= {"size": size, "kwargs": _env_args(args.env_args)}
     spec |= {"keys": list(args.keys)} if args.keys else {}
     spec |= {"symbolic": args.symbolic} if args.symbolic is not None else {}
-    env = make_env(**spec, seed=args.seed)
+    env = make_env(**spec, seed=args.seed, async_envs=args.async_envs)
     agent = Dreamer(env.single_observation_space, env.single_action_space, args.config)
     steps = 24_000 if args.steps is None and args.minutes is None else args.steps
     out = args.resume or args.out or _new_run(args.env, args.preset, args.seed)

@@ -38,6 +38,7 @@ __all__ = [
     "each",
     "encode_action",
     "env_action",
+    "fault",
     "from_json",
     "halvings",
     "is_image",
@@ -84,6 +85,38 @@ def parts(space: Space) -> dict[tuple, Space]:
     return {
         (key, *path): part for key, within in inside.items() for path, part in parts(within).items()
     }
+
+
+def fault(space: Space, obs: Any, name: str = "observation") -> str:
+    """Say in words how one observation differs from what is declared; "" if it does not.
+
+    What cannot be observed at all, such as text, is not looked at.
+    """
+    if isinstance(space, Dict | Tuple):
+        inside = dict(space.spaces) if isinstance(space, Dict) else dict(enumerate(space.spaces))
+        kind = dict if isinstance(space, Dict) else tuple
+        if not isinstance(obs, kind):
+            return f"declares its {name} as a {type(space).__name__} and gave {type(obs).__name__}"
+        given: dict[Any, Any] = obs if isinstance(obs, dict) else dict(enumerate(obs))
+        for key, part in inside.items():
+            if key not in given:
+                return f"gave an {name} without {key!r}"
+            if why := fault(part, given[key], f"{name}[{key!r}]"):
+                return why
+        return ""
+    if not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        return ""
+    try:
+        array = np.asarray(obs)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    kinds = "biu" if space.dtype.kind in "biu" else "biuf"
+    if array.shape == space.shape and array.dtype.kind in kinds:
+        return ""
+    came = f"one of shape {array.shape} and type {array.dtype}"
+    if array.dtype.kind not in "biuf":
+        came = repr(obs) if obs is None or isinstance(obs, str) else f"a {type(obs).__name__}"
+    return f"declares its {name} as a {describe(space)} and gave {came}"
 
 
 def named(path: tuple) -> str:

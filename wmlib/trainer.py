@@ -10,7 +10,7 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from wmlib.checkpoint import (
     write_checkpoint,
     write_metrics,
 )
+from wmlib.envs.rewind import steps_back
 from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
 from wmlib.play import endings, evaluate
@@ -45,6 +46,7 @@ from wmlib.spaces import each, random_actions
 
 __all__ = ["Result", "Trainer", "train"]
 
+MANY = 1000  # steps of environments that take a noticeable time
 ROWS = "replay-"  # parts of a checkpoint that hold a block of replay; its number follows
 SPARING = 20  # times as long as a save took, at least, until the next one
 
@@ -109,7 +111,7 @@ class Trainer:
     # ------------------------------------------------------------ collect
 
     def collect(self) -> None:
-        """One step of every environment: act, store the row with its action, step."""
+        """One step of every environment: act, step, store the row with its action."""
         c, row = self.config, self.row
         action, self.memory = self.agent.act(row.obs, row.is_first, self.memory)
         if self.steps < c.random_steps:
@@ -119,12 +121,13 @@ class Trainer:
         if c.stored_latents:
             state = self.memory.state
             latents = (state.h.cpu().numpy(), state.z.argmax(-1).cpu().numpy())
+        following = self.env.step(action)  # first: if it fails, nothing has changed here
         self.replay.add(row, action, *latents)
         acted = int((~row.is_last).sum())
         if self.ready:
             self.credit += acted * c.ratio / (c.batch_size * c.batch_length)
         self.steps += acted
-        self.row = self.env.step(action)
+        self.row = following
         for envs, reward, last in endings(self.row):
             self.running[envs] += reward
             for i in envs[last]:
@@ -190,13 +193,14 @@ class Trainer:
         interrupted.
 
         Raises:
-            BadInput: another process uses the run's directory, or it cannot be written.
+            BadInput: another process uses the run's directory, or it cannot be written; or an
+                environment failed, and the run was saved as it was before.
             OSError: a checkpoint could not be written, for instance because the disk is full.
             FloatingPointError: a loss became NaN or infinite.
             KeyboardInterrupt: Ctrl-C came a second time; what was not saved is lost.
         """
         alone = contextlib.nullcontext() if self.out is None else lock_run(self.out)
-        with alone, interruptible() as stopped:
+        with alone, interruptible() as stopped, self._saving_first():
             with self._bar(steps, progress) as bar:
                 now = began = logged = saved = time.monotonic()
                 pause = save_seconds
@@ -233,6 +237,20 @@ class Trainer:
             with handling(lambda number, _: stopped.append(number)):  # however often
                 self.save()
         return bool(stopped)
+
+    @contextlib.contextmanager
+    def _saving_first(self) -> Iterator[None]:
+        """If an environment fails in here, save the run before saying so."""
+        try:
+            yield
+        except BadInput as error:
+            if self.out is None:
+                raise
+            with handling(lambda *_: None):
+                self.save()
+            why = str(error).rstrip(".")
+            sentence = f"{why}; the run is saved at {self.steps} steps and can be resumed."
+            raise BadInput(sentence) from error
 
     def _due(self, every: int) -> bool:
         """Whether a multiple of `every` steps was reached since the last evaluation."""
@@ -357,7 +375,14 @@ class Trainer:
                 _like(params[number], moment[name], f"optimizer/{number}/{name}")
         self.agent.optimizer.load_state_dict(optimizer | {"state": moments})
         self.replay.load_state_dict(_numpy(state["replay"]))
-        self.env.load_state_dict(_numpy(state["env"]))
+        worlds = _numpy(state["env"])
+        if (count := steps_back(worlds["worlds"])) > MANY:
+            say(f"{count:,} steps of the running episodes are repeated ...")
+        if lost := self.env.load_state_dict(worlds):
+            say(
+                f"{lost} of {self.env.num_envs} running episodes were given up, because "
+                f"{self.env.spec['id']} did not come back to where they were; fresh ones follow."
+            )
 
     def save(self) -> Path | None:
         """Write a checkpoint; None if the run has no directory."""

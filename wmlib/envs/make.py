@@ -9,13 +9,15 @@ import inspect
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from wmlib.envs.rewind import Rewind
 from wmlib.envs.rows import RowEnv, check_seed, explained
@@ -45,6 +47,7 @@ def make_env(
     size: int = 64,
     keys: Sequence[str] | None = None,
     symbolic: bool | int | None = None,
+    async_envs: bool = False,
     **kwargs: Any,
 ) -> RowEnv:
     """Make `num_envs` copies of a Gymnasium environment and return them as rows.
@@ -60,6 +63,9 @@ def make_env(
             them (96, 64, 48, 32, 16, 8, ...); others, and rendered pictures, become size × size.
         keys: the parts of a Dict to observe; by default all.
         symbolic: whether grids of integers hold symbols, and of how many kinds; see `ObsReader`.
+        async_envs: step every copy in a process of its own. It pays where a step takes longer than
+            about a millisecond; what the copies do is the same. Environments that come with a
+            vector version of their own, or exist already, stay in this process.
         kwargs: settings of the environment.
 
     Raises:
@@ -86,10 +92,12 @@ def make_env(
         found = find_spec(id)
         vec = None if pixels else own_vector(found, about["num_envs"], kwargs)
         if vec is None:
-            vec = sync_vector(found, about["num_envs"], kwargs, about["size"] if pixels else 0)
+            side = about["size"] if pixels else 0
+            vec = copies_of(found, about["num_envs"], kwargs, side, async_envs)
 
-    def remake(num_envs: int, seed: int) -> RowEnv:
-        return make_env(id, num_envs, seed, pixels, size, keys, symbolic, **kwargs)
+    def remake(count: int, seed: int) -> RowEnv:
+        count = min(count, num_envs) if async_envs else count  # each takes a process
+        return make_env(id, count, seed, pixels, size, keys, symbolic, async_envs, **kwargs)
 
     try:
         reader = ObsReader(vec.single_observation_space, int(size), keys, symbolic)
@@ -126,7 +134,9 @@ def existing(id: gymnasium.Env | VectorEnv, about: dict[str, Any], pixels: bool)
             f"There is one {name_of(id)}, not {about['num_envs']}; give a class or a function that "
             "makes one, or num_envs=1."
         )
-    return SyncVectorEnv([lambda: Rewind(id)], autoreset_mode=AutoresetMode.NEXT_STEP)
+    return SyncVectorEnv(
+        [lambda: Rewind(id, name=about["id"])], autoreset_mode=AutoresetMode.NEXT_STEP
+    )
 
 
 def plain(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -210,8 +220,10 @@ def own_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> VectorEn
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
-def sync_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], pixels: int) -> SyncVectorEnv:
-    """Make N single environments that are stepped in a loop and can be resumed exactly.
+def copies_of(
+    spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], pixels: int, apart: bool
+) -> SyncVectorEnv | AsyncVectorEnv:
+    """Make N single environments that can be resumed exactly; stepped in a loop, or each `apart`.
 
     `pixels` is the side of the pictures to observe instead of what the environment gives, or 0.
 
@@ -231,10 +243,23 @@ def sync_vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], pixels: in
             modes = ["rgb_array"]
         if pixels and modes is not None and "rgb_array" not in modes:
             raise BadInput(f"{spec.id!r} has no pixels: its render modes are {modes}.")
-        if pixels or "rgb_array" in (modes or []):
+        takes_it = names is None or "render_mode" in names  # others draw without being asked
+        if takes_it and (pixels or "rgb_array" in (modes or [])):
             kwargs = {"render_mode": "rgb_array", **kwargs}
         makers = [lambda i=i: single_env(spec, i, kwargs, pixels) for i in range(num_envs)]
-        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        if not apart:
+            return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        makers = [partial(elsewhere, make, os.getpid()) for make in makers]
+        vec = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        vec.rewinds = True  # pyright: ignore[reportAttributeAccessIssue] - read by `can_rewind`
+        return vec
+
+
+def elsewhere(make: Callable[[], gymnasium.Env], home: int) -> gymnasium.Env:
+    """Make an environment, in a process that leaves it to its parent `home` what Ctrl-C does."""
+    if os.getpid() != home:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return make()
 
 
 def single_env(spec: EnvSpec, index: int, kwargs: dict[str, Any], pixels: int) -> Rewind:
@@ -248,7 +273,7 @@ def single_env(spec: EnvSpec, index: int, kwargs: dict[str, Any], pixels: int) -
     if pixels:
         env = wrappers.AddRenderObservation(env, render_only=True)
         env = wrappers.ResizeObservation(env, (pixels, pixels))
-    return Rewind(env, index)
+    return Rewind(env, index, spec.id)
 
 
 def world_reader(env: RowEnv) -> ObsReader:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,9 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from wmlib.envs.rewind import restore_worlds, worlds_state
+from wmlib.envs.rewind import abandon_worlds, restore_worlds, worlds_state
 from wmlib.errors import BadInput
-from wmlib.spaces import ObsReader, Tree, each, env_action, row_act_space
+from wmlib.spaces import ObsReader, Tree, batched, each, env_action, row_act_space
 
 __all__ = ["FinalRows", "Row", "RowEnv", "check_seed", "explained"]
 
@@ -93,6 +93,8 @@ class RowEnv:
         self.same_step = mode is AutoresetMode.SAME_STEP
         self.last: np.ndarray | None = None  # (N,) the coming row is a reset; None before the first
         self.pending: Row | None = None  # a row to return before the next step
+        self.seen: Tree = None  # (N, ...), the newest observations
+        self.whole = True  # no environment has failed half-way through a step
         self.steps = 0
 
     def reset(self, seed: int | None = None) -> Row:
@@ -106,13 +108,16 @@ class RowEnv:
         if seed is not None or self.last is None:
             seed = self.seed = check_seed(self.seed if seed is None else seed)
             self.steps = 0
+        self.whole = False
         with explained(self.spec["id"], "reset"):
             obs, _ = self.vec.reset(seed=seed)
+        self.seen = self._obs(obs)
+        self.whole = True
         self.last = np.zeros(self.num_envs, bool)
         self.pending = None
         first = np.ones(self.num_envs, bool)
         no = np.zeros(self.num_envs, bool)
-        return Row(self._obs(obs), np.zeros(self.num_envs, np.float32), first, no, no.copy())
+        return Row(self.seen, np.zeros(self.num_envs, np.float32), first, no, no.copy())
 
     def step(self, action: np.ndarray) -> Row:
         """Act in every environment and return the rows that follow.
@@ -128,17 +133,20 @@ class RowEnv:
         if self.pending is not None:
             row, self.pending = self.pending, None
             return row
+        self.whole = False
         with explained(self.spec["id"], f"stepped (step {self.steps})"):
             obs, reward, terminated, truncated, info = self.vec.step(action)
         self.steps += 1
-        obs = self._obs(obs)
+        self.seen = obs = self._obs(obs)
         reward = self._reward(reward)
         terminated = np.array(terminated, bool)
         ended = terminated | np.asarray(truncated, bool)
         if self.same_step:
             final = self._final(ended, info, reward, terminated) if ended.any() else None
             no = np.zeros(self.num_envs, bool)
+            self.whole = True
             return Row(obs, np.where(ended, np.float32(0), reward), ended, no, no.copy(), final)
+        self.whole = True
         self.last = ended
         reward = np.where(first, np.float32(0), reward)
         return Row(obs, reward, first, ended.copy(), terminated)
@@ -159,18 +167,24 @@ class RowEnv:
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs: nested dicts of arrays, numbers and strings.
 
-        "exact" is False if the environment can neither give its state nor be played back.
+        "exact" is False if the environment can neither give its state nor be played back, or has
+        failed half-way through a step.
         """
         last = self._ended()
-        worlds = worlds_state(self.vec)
+        worlds = worlds_state(self.vec) if self.whole else None
         state = {"exact": worlds is not None, "seed": self.seed, "steps": self.steps}
-        return state | {"last": last.copy(), "worlds": worlds or {}}
+        return state | {
+            "last": last.copy(),
+            "worlds": worlds or {},
+            "seen": each(np.copy, self.seen),
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> int:
         """Continue where `state_dict` was called: the next rows are those that would have come.
 
-        If the state is not exact, every episode is abandoned: the next `step` ignores its actions
-        and returns first rows.
+        Episodes that cannot be continued are abandoned: the next `step` ignores their actions and
+        returns first rows. They are all of them if the state is not exact, and otherwise those
+        whose observation is not what it was. Returns how many.
 
         Raises:
             BadInput: the state is of another number of environments.
@@ -180,16 +194,42 @@ class RowEnv:
                 f"The saved state is of {np.size(state['last'])} environments, not {self.num_envs}."
             )
         self.seed = int(state["seed"])
+        lost = self.num_envs
         if state["exact"]:
-            restore_worlds(self.vec, state["worlds"])
+            found = restore_worlds(self.vec, state["worlds"])
             self.last = np.array(state["last"], bool)
             self.pending = None
+            self.seen = state.get("seen")  # older states have none
+            elsewhere = [] if found is None else self._elsewhere(found)
+            if elsewhere:
+                abandon_worlds(self.vec, elsewhere)
+                self.last[elsewhere] = True
+            lost = len(elsewhere)
         else:  # a seed of its own, or the run would repeat the episodes it began with
             entropy = np.random.SeedSequence([self.seed, int(state["steps"])]).generate_state(1)
             self.last = np.zeros(self.num_envs, bool)
             self.pending = self.reset(int(entropy[0] >> 1))
             self.seed = int(state["seed"])
+        self.whole = True
         self.steps = int(state["steps"])
+        return lost
+
+    def _elsewhere(self, found: list[Any]) -> list[int]:
+        """Which environments are not where they were, by their observations (None: no way back)."""
+        return [i for i, obs in enumerate(found) if obs is None or not self._there(i, obs)]
+
+    def _there(self, index: int, obs: Any) -> bool:
+        """Whether this observation of an environment is the newest one that was seen of it."""
+        same: list[bool] = []
+
+        def compare(now: np.ndarray, seen: np.ndarray) -> None:
+            same.append(np.array_equal(now[0], seen[index]))
+
+        if self.seen is not None:
+            with suppress(BadInput):  # it gives what cannot even be read
+                each(compare, self._obs(batched(obs)), self.seen)
+                return all(same)
+        return self.seen is None
 
     def copies(self, num_envs: int, seed: int) -> RowEnv:
         """Make as many more environments like these.
@@ -261,15 +301,23 @@ def explained(id: str, what: str, kind: str = "Environment") -> Iterator[None]:
     except BadInput:
         raise
     except (DependencyNotInstalled, ImportError) as error:
-        text = " ".join(str(error).split()) + no_screen(error)
+        text = " ".join(str(error).split()) + cure(error)
         raise BadInput(f"{kind} {id!r} needs what is not installed ({text}).") from error
     except Exception as error:
-        text = f"{type(error).__name__}: {' '.join(str(error).split())}{no_screen(error)}"
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}{cure(error)}"
         raise BadInput(f"{kind} {id!r} cannot be {what} ({text}).") from error
 
 
-def no_screen(error: Exception) -> str:
-    """Words to add to an error that looks as if drawing needed a screen; none to another."""
-    if re.search(r"GL\b|GLError|GLFW|OSMesa|DISPLAY|X11", f"{type(error).__name__}: {error}"):
-        return "; without a screen, setting MUJOCO_GL=egl may help"
-    return ""
+CURES = {
+    r"GL\b|GLError|GLFW|OSMesa|DISPLAY|X11": "without a screen, setting MUJOCO_GL=egl may help",
+    r"unexpected keyword argument '(seed|options)'": "reset must take seed=None and options=None",
+    r"unpack \(expected 5|cannot unpack non-iter": "step must return observation, reward, "
+    "terminated, truncated and info",
+    r"values to unpack \(expected 2": "reset must return observation and info",
+}
+
+
+def cure(error: Exception) -> str:
+    """Words to add to an error that looks like a known one; none to another."""
+    text = f"{type(error).__name__}: {error}"
+    return next((f"; {words}" for sign, words in CURES.items() if re.search(sign, text)), "")
