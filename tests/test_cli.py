@@ -541,6 +541,14 @@ def test_an_exported_agent_plays_as_its_run_does(kind, capsys, trained, tmp_path
     assert one["eval_return_mean"] == two["eval_return_mean"]
 
 
+def test_a_shipped_agent_is_named_as_a_run_is(capsys):
+    result = good(capsys, "evaluate", "cartpole", "--episodes", 1, "--device", "cpu")
+    assert result["env"] == "CartPole-v1" and result["eval_return_mean"] > 50
+    words = ["--context", 1, "--horizon", 1, "--out", "dream.gif"]
+    assert good(capsys, "dream", "cartpole", *words)["frames"] > 1
+    assert "shipped agents are" in refused(capsys, "evaluate", "cartpool")
+
+
 def test_tensorboard_that_is_not_there_is_told_before_training(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     words = ["train", "CartPole-v1", *SMALL, "--steps", 8, "--out", "run", "--tensorboard"]

@@ -38,7 +38,7 @@ from wmlib.envs.make import make_env
 from wmlib.envs.rows import explained
 from wmlib.errors import BadInput
 from wmlib.play import evaluate
-from wmlib.policy import export_weights
+from wmlib.policy import export_weights, find_agent
 from wmlib.runtime import handling, pick_device, say, seed_everything, set_threads
 from wmlib.trainer import Result, train
 
@@ -93,7 +93,7 @@ class Evaluate:
     """Play a trained agent and report its returns."""
 
     run: POSITIONAL[str]
-    """Run directory, checkpoint or agent file."""
+    """Run directory, checkpoint, agent file, or the name of a shipped agent."""
     episodes: int = 20
     mode: bool = False
     """Take the most likely action instead of drawing one."""
@@ -108,7 +108,7 @@ class Dream:
     """Write a GIF: reality above, the agent's dream of it below."""
 
     run: POSITIONAL[str]
-    """Run directory, checkpoint or agent file."""
+    """Run directory, checkpoint, agent file, or the name of a shipped agent."""
     out: str = "dream.gif"
     context: int = 3
     """Real frames seen before the eyes close."""
@@ -207,6 +207,7 @@ def run_train(args: Train) -> str:
         interrupted = True
         raise
     finally:
+        env.close()
         if interrupted and checkpoints(Path(out)):
             say(f"To go on with this run: python -m wmlib train {args.env} --resume {out}")
 
@@ -249,7 +250,7 @@ def run_evaluate(args: Evaluate) -> str:
     """Evaluate; returns the line of JSON."""
     if args.episodes < 1:
         raise BadInput(f"--episodes is {args.episodes}; it must be at least 1.")
-    agent, about = load_agent(args.run, args.device)
+    agent, about = find_agent(args.run, args.device)
     spec = env_spec(about)
     count = min(args.episodes, 100)
     env = make_env(**{**spec, "num_envs": count}, seed=args.seed)
@@ -274,7 +275,7 @@ def run_dream(args: Dream) -> str:
     """Write the GIF; returns a line of JSON."""
     from wmlib.figures import write_dream
 
-    agent, about = load_agent(args.run, "cpu")
+    agent, about = find_agent(args.run, "cpu")
     frames = write_dream(
         agent,
         env_spec(about),

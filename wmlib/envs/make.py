@@ -256,9 +256,12 @@ def copies_of(
 
 
 def elsewhere(make: Callable[[], gymnasium.Env], home: int) -> gymnasium.Env:
-    """Make an environment, in a process that leaves it to its parent `home` what Ctrl-C does."""
+    """Make an environment, in a process whose parent `home` decides when it is to end."""
     if os.getpid() != home:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for name in ("SIGINT", "SIGHUP"):  # they reach all processes of a terminal
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return make()
 
 
