@@ -1,6 +1,9 @@
 """README and its companions: links lead somewhere, tables agree with the notebooks."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -9,6 +12,7 @@ import lab_server
 import nbformat
 import pytest
 import yaml
+from PIL import Image
 
 import wmlib
 
@@ -111,6 +115,35 @@ def test_the_loop_with_a_shipped_agent_runs_as_it_is_written():
     names = {}
     exec(code, names)
     assert names["total"] >= 450  # of 500
+
+
+SMALL = "deter=16, hidden=16, units=16, random_steps=64, model_updates=1, batch_size=4"
+
+
+def test_a_world_of_ones_own_is_trained_evaluated_dreamt_shared_and_acted_in(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```", text_of(README), re.M | re.S)
+    (world,) = (block for block in blocks if "class Drone" in block)
+    (script,) = (block for block in blocks if "import Drone" in block)
+    assert len(world.splitlines()) <= 40 and len(script.splitlines()) <= 30
+    (tmp_path / "drone.py").write_text(world)
+    assert "minutes=10" in script and '"tiny", ' in script
+    short = script.replace("minutes=10", "steps=300").replace('"tiny", ', f'"tiny", {SMALL}, ')
+    (tmp_path / "fly.py").write_text(short)
+    path = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "fly.py"],
+        cwd=tmp_path,
+        env=os.environ | path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(":", 1) for line in done.stdout.splitlines() if ":" in line)
+    assert "camera" in done.stdout and float(said["return"]) < 50 and float(said["one flight"]) < 50
+    with Image.open(tmp_path / "drone.gif") as film:
+        assert film.n_frames > 5
+    assert wmlib.load_agent(tmp_path / "drone.safetensors", "cpu")[0].act_space.shape == (3,)
+    assert wmlib.load_agent(tmp_path / "runs/drone", "cpu")[1]["updates"] > 0
 
 
 def test_all_24_questions_are_answered_with_a_link():

@@ -242,8 +242,9 @@ class RowEnv:
         return self.remake(num_envs, seed)
 
     def close(self) -> None:
-        """Free windows and simulators."""
-        self.vec.close()
+        """Free windows, simulators and processes."""
+        with explained(self.spec["id"], "closed"):
+            self.vec.close()
 
     def _ended(self) -> np.ndarray:
         """Return whose episodes the last row ended (N,), or raise BadInput before the first."""
