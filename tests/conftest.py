@@ -96,6 +96,10 @@ def make_sample(obs_space, act_space, rows=4, steps=8, seed=0):
     rng = np.random.default_rng(seed)
 
     def draw(space, *batch):
+        if isinstance(space, gym.spaces.Dict):
+            return {key: draw(part, *batch) for key, part in space.spaces.items()}
+        if isinstance(space, gym.spaces.MultiDiscrete):
+            return rng.integers(0, space.nvec, (*batch, *space.shape))
         if isinstance(space, gym.spaces.Discrete):
             return rng.integers(0, space.n, batch)
         if space.dtype == np.uint8:

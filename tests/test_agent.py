@@ -931,43 +931,6 @@ def test_updates_work_in_bfloat16(world, monkeypatch):
     assert np.isfinite(agent.imagine(sample, 3).reward).all()
 
 
-def meta_rows(obs_space, act_space):
-    sample = make_sample(obs_space, act_space, rows=2, steps=3)
-    return {k: torch.as_tensor(v).to("meta") for k, v in sample.items()}
-
-
-@pytest.mark.parametrize("shape", [(24,), (64, 64, 3)], ids=["vector", "image"])
-@pytest.mark.parametrize("act_space", [BUTTONS, STICKS], ids=["buttons", "sticks"])
-def test_no_tensor_of_an_update_is_born_on_the_wrong_device(shape, act_space):
-    obs_space = gym.spaces.Box(0, 255, shape, np.uint8 if len(shape) == 3 else np.float32)
-    with torch.device("meta"):
-        agent = Dreamer(obs_space, act_space, preset("size1m", horizon=3))
-    assert agent.device.type == "meta"
-    for stored in (False, True):
-        sample = meta_rows(obs_space, act_space)
-        if stored:
-            sample["deter"] = torch.empty(2, 512, dtype=torch.float16, device="meta")
-            sample["stoch"] = torch.empty(2, 32, dtype=torch.uint8, device="meta")
-        batch, start = agent.tensors(sample)
-        metrics, state = agent.update(batch, start)
-        assert state.h.is_meta and all(value.is_meta for value in metrics.values())
-
-
-@pytest.mark.parametrize("shape", [(24,), (64, 64, 3)], ids=["vector", "image"])
-@pytest.mark.parametrize("act_space", [BUTTONS, STICKS], ids=["buttons", "sticks"])
-def test_no_tensor_of_acting_is_born_on_the_wrong_device(shape, act_space, monkeypatch):
-    obs_space = gym.spaces.Box(0, 255, shape, np.uint8 if len(shape) == 3 else np.float32)
-    with torch.device("meta"):
-        agent = Dreamer(obs_space, act_space, preset("size1m"))
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: x)  # a meta tensor holds no numbers
-    monkeypatch.setattr(torch.Tensor, "numpy", lambda x: np.zeros(x.shape))
-    memory, obs = agent.initial(2), np.zeros((2, *shape), obs_space.dtype)
-    for mode in (False, True):
-        action, memory = agent.act(obs, np.ones(2, bool), memory, mode)
-        assert memory.state.h.is_meta and memory.state.z.is_meta and memory.action.is_meta
-        assert action.shape == ((2,) if act_space is BUTTONS else (2, 2))
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @every_world
 def test_an_agent_moved_to_cuda_learns_acts_and_dreams(world):

@@ -85,6 +85,8 @@ class Train:
     """Write a checkpoint so often."""
     tensorboard: bool = False
     """Also write the metrics to tensorboard/ in the run directory (needs that package)."""
+    compile: bool = False
+    """Compile first, for a GPU; a CPU takes over a minute for updates that are a tenth faster."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
 
 
@@ -183,13 +185,15 @@ def run_train(args: Train) -> str:
     spec |= {"keys": list(args.keys)} if args.keys else {}
     spec |= {"symbolic": args.symbolic} if args.symbolic is not None else {}
     env = make_env(**spec, seed=args.seed, async_envs=args.async_envs)
-    agent = Dreamer(env.single_observation_space, env.single_action_space, args.config)
+    agent = Dreamer(env.single_observation_space, env.single_action_space, args.config).to(device)
+    if args.compile:
+        agent.compile_parts()
     steps = 24_000 if args.steps is None and args.minutes is None else args.steps
     out = args.resume or args.out or _new_run(args.env, args.preset, args.seed)
     interrupted = False
     try:
         result = train(
-            agent.to(device),
+            agent,
             env,
             steps,
             out=out,

@@ -15,7 +15,7 @@ from wmlib.config import Config
 from wmlib.distributions import bernoulli_nats, symexp, symlog
 from wmlib.errors import BadInput
 from wmlib.nets import MLP, NLN, BlockLinear, NormSiLU, init_weight, linear
-from wmlib.spaces import Space, Tree, classes, halvings, obs_kind, one_hot, readable
+from wmlib.spaces import Space, Tree, classes, halvings, obs_kind, offsets, one_hot, readable
 
 __all__ = [
     "ClassDecoder",
@@ -88,15 +88,18 @@ class VectorEncoder(nn.Module):
 class ClassEncoder(nn.Module):
     """Make one-hots, then three NLN. Integers (...) or (..., elements) -> (..., units)."""
 
+    begin: Tensor
+
     def __init__(self, space: Space, config: Config):
         super().__init__()
         self.space = space
         self.mlp = MLP(int(classes(space).sum()), config.units, 3)
         self.outputs = config.units
+        self.register_buffer("begin", offsets(space), persistent=False)  # a copy would wait
 
     def forward(self, obs: Tensor) -> Tensor:
         """Encode raw observations."""
-        return self.mlp(one_hot(obs, self.space))
+        return self.mlp(one_hot(obs, self.space, self.begin))
 
 
 class ImageEncoder(nn.Module):

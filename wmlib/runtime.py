@@ -19,6 +19,7 @@ __all__ = [
     "Dice",
     "STDERR",
     "autocast",
+    "can_compile",
     "handling",
     "interruptible",
     "keep_memory",
@@ -143,6 +144,17 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager:
     if device.type == "cuda":
         return torch.autocast("cuda", torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile works here; a sentence on standard error says why not."""
+    try:
+        torch.compile(torch.nn.functional.silu)(torch.zeros(8, device=device))
+    except Exception as error:  # no compiler, no Triton, no headers: torch has a type for each
+        why = str(error).strip().partition("\n")[0].rstrip(".")
+        say(f"nothing is compiled, because this machine cannot ({type(error).__name__}: {why}).")
+        return False
+    return True
 
 
 # ---------------------------------------------------------------- signals

@@ -43,6 +43,7 @@ __all__ = [
     "halvings",
     "is_image",
     "obs_kind",
+    "offsets",
     "one_hot",
     "parts",
     "readable",
@@ -400,15 +401,23 @@ def classes(space: Space) -> np.ndarray:
     return np.asarray(space.nvec if isinstance(space, MultiDiscrete) else int(space.n))
 
 
-def one_hot(value: Tensor, space: Space) -> Tensor:
-    """Elements of a Discrete or MultiDiscrete as one-hots, side by side. -> (..., classes)."""
+def offsets(space: Space) -> Tensor:
+    """Where the one-hot of each element of a Discrete or MultiDiscrete begins: int64 (elements)."""
+    counts = classes(space).reshape(-1)
+    return torch.as_tensor(np.cumsum(counts) - counts)
+
+
+def one_hot(value: Tensor, space: Space, begin: Tensor | None = None) -> Tensor:
+    """Elements of a Discrete or MultiDiscrete as one-hots, side by side. -> (..., classes).
+
+    `begin` is `offsets(space)` on the device of `value`, if it is there already.
+    """
     if isinstance(space, Discrete):
         return F.one_hot(value.long(), int(space.n)).float()
-    counts = classes(space).reshape(-1)
-    ends = torch.as_tensor(np.cumsum(counts) - counts, device=value.device)
+    begin = offsets(space).to(value.device) if begin is None else begin
     value = value.long().flatten(-len(space.shape))
-    hot = torch.zeros(*value.shape[:-1], int(counts.sum()), device=value.device)
-    return hot.scatter_(-1, value + ends, 1.0)
+    hot = torch.zeros(*value.shape[:-1], int(classes(space).sum()), device=value.device)
+    return hot.scatter_(-1, value + begin, 1.0)
 
 
 # ---------------------------------------------------------------- actions
