@@ -135,3 +135,23 @@ def test_command(monkeypatch, capsys, tmp_path, result):
 def test_bad_input_is_one_sentence(capsys, options, said):
     assert cli.main(["bench", *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_times_wait_for_the_device(monkeypatch):
+    events = []
+    monkeypatch.setattr(bench, "finish", lambda device: events.append(device.type))
+    bench.timed(lambda: events.append("call"), 0, 2, torch.device("cuda"))
+    assert events == ["call"] * 3 + ["cuda"] + ["call", "cuda"] * 2
+    events.clear()
+    monkeypatch.setattr(torch, "mm", lambda *_: events.append("call"))
+    bench.matmul_peak(8)
+    assert events == ["cpu", "call", "cpu"] * 5
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "cpu"])
+def test_each_device_is_waited_for_in_its_own_way(monkeypatch, kind):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.type))
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append("mps"))
+    bench.finish(torch.device(kind))
+    assert waited == ([] if kind == "cpu" else [kind])

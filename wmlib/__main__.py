@@ -1,7 +1,7 @@
-"""Command line: python -m wmlib check | train | evaluate | dream | export | bench | experiment.
+"""Command line: python -m wmlib COMMAND.
 
-Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
-input, 1 failure.
+The commands are check, train, evaluate, dream, export, bench, gpu and experiment. Results go to
+stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad input, 1 failure.
 """
 
 import ast
@@ -169,8 +169,23 @@ class Bench:
     """Draw to this PNG (None: do not)."""
 
 
+@dataclass
+class Gpu:
+    """Try the agent on a GPU: compare it with the CPU, time it, train it, and write a report."""
+
+    device: str = "auto"
+    out: str = "notebooks/results"
+    """Where to write the report, gpu-CARD.json."""
+    sizes: tuple[str, ...] = ("size1m", "size12m", "size50m", "size200m")
+    """Presets to time updates of."""
+    minutes: float = 5.0
+    """How long each of the two trainings takes (0: none)."""
+    seconds: float = 5.0
+    """How long to time each case."""
+
+
 COMMANDS = {"check": Check, "train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
-COMMANDS |= {"export": Export, "experiment": Experiment}
+COMMANDS |= {"gpu": Gpu, "export": Export, "experiment": Experiment}
 
 
 def run_train(args: Train) -> str:
@@ -344,6 +359,19 @@ def run_bench(args: Bench) -> str:
     return json.dumps(result)
 
 
+def run_gpu(args: Gpu) -> str:
+    """Measure; returns a line of JSON, after a table on stderr."""
+    from wmlib.experiments.gpu import gpu, table
+
+    if args.seconds <= 0:
+        raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
+    if not args.minutes >= 0:
+        raise BadInput(f"--minutes is {args.minutes}; it must be at least 0.")
+    report = gpu(pick_device(args.device), Path(args.out), args.sizes, args.minutes, args.seconds)
+    print(table(report), file=sys.stderr)
+    return json.dumps(report)
+
+
 def parse(argv: list[str]) -> object:
     """Arguments -> one of the command dataclasses; BadInput for anything tyro does not accept."""
     if not argv or argv[0] not in (*COMMANDS, "-h", "--help"):
@@ -482,10 +510,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
     actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment, Export: run_export}
+    actions |= {Gpu: run_gpu}
     try:
         with handling(signal.default_int_handler):
             args = parse(sys.argv[1:] if argv is None else argv)
-            if not isinstance(args, Bench | Experiment):
+            if not isinstance(args, Bench | Experiment | Gpu):
                 set_threads()
             for module in getattr(args, "imports", ()):
                 with explained(module, "imported", "Module"):
@@ -499,7 +528,7 @@ def main(argv: list[str] | None = None) -> int:
         nothing = "not enough memory" if isinstance(error, MemoryError) else "interrupted"
         say(str(error) or nothing)
         return 1
-    return int(isinstance(args, Check) and not json.loads(line)["ok"])
+    return int(isinstance(args, Check | Gpu) and not json.loads(line)["ok"])
 
 
 def _print(line: str) -> None:

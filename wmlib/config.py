@@ -116,7 +116,7 @@ def _size(d: int) -> Config:
 
 
 # Runs of minutes instead of days: our deviations from the paper's numbers, measured on Curtain.
-_SHORT: dict[str, Any] = dict(
+SHORT: dict[str, Any] = dict(
     free_nats=0.0,
     vector_scale=30.0,
     entropy_scale=3e-3,
@@ -143,7 +143,7 @@ _TINY: dict[str, Any] = dict(
     coder="strided",
     likelihood="bernoulli",
     horizon=8,
-    **_SHORT,
+    **SHORT,
 )
 
 # The teaching world wants a good model first, short dreams, and an actor that keeps trying.
@@ -168,7 +168,7 @@ PRESETS: dict[str, Config] = {
         units=256,
         depth=16,
         likelihood="bernoulli",
-        **_SHORT,
+        **SHORT,
     ),
     "size1m": _size(4),
     "size12m": _size(16),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CASES", "SCALING", "bench", "draw", "exponent", "measure", "table"]
 
+CPU = torch.device("cpu")
 VECTOR = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 DISCRETE = gym.spaces.Discrete
 PHASES = ("observe", "world losses", "imagine", "behaviour", "backward", "optimiser")
@@ -53,8 +54,9 @@ def image_space(side: int, channels: int) -> gym.spaces.Box:
     return gym.spaces.Box(0, 255, (side, side, channels), np.uint8)
 
 
-# name -> observations, actions, config. The first two are the sizes others publish.
-CASES: dict[str, tuple[Space, Space, Config]] = {
+Case = tuple[Space, Space, Config]  # observations, actions, config
+# The first two are the sizes others publish.
+CASES: dict[str, Case] = {
     "vector": (VECTOR, DISCRETE(5), preset("size1m")),
     "image": (image_space(64, 3), DISCRETE(5), preset("size1m")),
     "curtain": (image_space(16, 1), DISCRETE(3), preset("tiny")),
@@ -67,7 +69,7 @@ TITLES = {
     "cartpole": "tiny, CartPole",
 }
 # what is varied -> its values, and how to make the case from one
-SCALING: dict[str, tuple[tuple[int, ...], Callable[[int], tuple[Space, Space, Config]]]] = {
+SCALING: dict[str, tuple[tuple[int, ...], Callable[[int], Case]]] = {
     "rows per batch B·T": (
         (64, 128, 256, 512, 1024),
         lambda n: (VECTOR, DISCRETE(2), preset("tiny", batch_size=n // 16)),
@@ -105,29 +107,51 @@ def random_batch(agent: Dreamer, seed: int = 0) -> dict[str, Tensor]:
     return batch
 
 
-def timed(call: Callable[[], object], seconds: float, least: int = 5) -> float:
+def finish(device: torch.device) -> None:
+    """Wait until the device has done what it was given: a CUDA or MPS call returns before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def timed(
+    call: Callable[[], object],
+    seconds: float,
+    least: int = 5,
+    device: torch.device = CPU,
+) -> float:
     """Median time of a call in ms, over at least `least` calls and `seconds` seconds.
 
     Three calls go before it untimed: the first ones wait for memory and threads.
     """
     for _ in range(3):
         call()
+    finish(device)
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < least or time.perf_counter() - began < seconds:
         start = time.perf_counter()
         call()
+        finish(device)
         times.append(time.perf_counter() - start)
     return 1e3 * float(np.median(times))
 
 
-def matmul_peak(size: int = 2048) -> float:
-    """Speed of a product of two square matrices in GFLOP/s, the best of five."""
-    a, b = torch.randn(2, size, size).unbind()
+def matmul_peak(
+    size: int = 2048,
+    device: torch.device = CPU,
+    dtype: torch.dtype = torch.float32,
+    calls: int = 5,
+) -> float:
+    """Speed of a product of two square matrices in GFLOP/s, the best of some calls."""
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype).unbind()
     best = float("inf")
-    for _ in range(5):
+    for _ in range(calls):
+        finish(device)
         start = time.perf_counter()
         torch.mm(a, b)
+        finish(device)
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best / 1e9
 
@@ -224,10 +248,10 @@ def peak_memory() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def build(case: tuple[Space, Space, Config]) -> tuple[Dreamer, dict[str, Tensor]]:
-    """Agent and batch of a case."""
+def build(case: Case, device: torch.device = CPU) -> tuple[Dreamer, dict[str, Tensor]]:
+    """Agent and batch of a case, on a device."""
     seed_everything(0)
-    agent = Dreamer(*case)
+    agent = Dreamer(*case).to(device)
     return agent, random_batch(agent)
 
 

@@ -87,10 +87,12 @@ def run(
 def run_seed(
     spec: TrainingRun,
     seed: int,
-    folder: Path,
+    folder: Path | None,
     operation: Callable[[Dreamer], None] | None = None,
 ) -> dict[str, Any]:
-    """Train and evaluate one seed in `folder`; `operation` changes the fresh agent first.
+    """Train and evaluate one seed; `operation` changes the fresh agent first.
+
+    The run is kept in `folder`, or nowhere.
 
     Raises:
         KeyboardInterrupt: the training was interrupted.
