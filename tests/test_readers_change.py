@@ -7,8 +7,6 @@ part, give it an optimiser that knows the new parameters, train, dream, save, re
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 import wmlib
@@ -178,42 +176,3 @@ def test_the_changed_model_learns():
         trainer.learn(behaviour=False)
         lines.append(trainer.recent[-1]["rec"].item())
     assert np.mean(lines[-20:]) < 0.25 * np.mean(lines[20:40])
-
-
-# ---------------------------------------------------------------- more than one process
-
-
-class SharedLaProp(LaProp):
-    """Every process takes the step of the mean gradient, as notebook 11 writes it down."""
-
-    def move(self, params, group):
-        for p in params:
-            torch.distributed.all_reduce(p.grad)
-            p.grad /= torch.distributed.get_world_size()
-        super().move(params, group)
-
-
-def work(rank, folder):
-    """One process: the same first weights, worlds of its own."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    agent, _ = build(seed=0)
-    agent.optimizer = agent.build_optimizer(SharedLaProp)
-    trainer = wmlib.Trainer(agent, wmlib.make_env(CURTAIN, 4, rank), seed=rank)
-    torch.manual_seed(rank)
-    while trainer.updates < 6:
-        trainer.tick()
-    stored = {"rows": trainer.replay.state_dict()["data"]["obs"], "weights": weights(agent)}
-    torch.save(stored, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not dist.is_available(), reason="torch is built without torch.distributed")
-def test_two_processes_share_a_step_and_no_rows(tmp_path):
-    mp.spawn(work, (str(tmp_path),), nprocs=2)
-    one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in (0, 1))
-    shared = [k for k in one["weights"] if not k.startswith("return_scale")]
-    assert all(torch.equal(one["weights"][k], two["weights"][k]) for k in shared)
-    assert not np.array_equal(one["rows"], two["rows"])
-    fresh = build(seed=0)[0].state_dict()
-    assert not all(torch.equal(one["weights"][k], fresh[k]) for k in shared)
