@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import wmlib
-from wmlib.optim import LaProp
 
 CURTAIN = "wmlib/Curtain-v0"
 QUICK = {
