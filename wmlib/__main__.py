@@ -1,7 +1,8 @@
 """Command line: python -m wmlib COMMAND.
 
-The commands are check, train, evaluate, dream, export, bench, gpu and experiment. Results go to
-stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad input, 1 failure.
+The commands are check, doctor, train, evaluate, dream, export, bench, gpu and experiment. Results
+go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad input, 1
+failure.
 """
 
 import ast
@@ -22,6 +23,7 @@ from typing import Annotated, Any, TypeAlias
 
 import tyro
 
+from wmlib import doctor
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import (
     checkpoints,
@@ -40,6 +42,7 @@ from wmlib.errors import BadInput
 from wmlib.play import evaluate
 from wmlib.policy import export_weights, find_agent
 from wmlib.runtime import handling, pick_device, say, seed_everything, set_threads
+from wmlib.spaces import Unreadable
 from wmlib.trainer import Result, train
 
 POSITIONAL = tyro.conf.Positional
@@ -47,13 +50,11 @@ Imports: TypeAlias = Annotated[tuple[str, ...], tyro.conf.arg(name="import")]
 
 
 @dataclass
-class Train:
-    """Train an agent in any Gymnasium environment. Every key of the config is an option too."""
+class World:
+    """Which environment, as whoever trains in it sees it."""
 
     env: POSITIONAL[str]
     """Gymnasium id, for instance CartPole-v1, or my_module:MyEnv, a class of yours."""
-    preset: str = "tiny"
-    """tiny (for a CPU), curtain and cartpole (for those worlds), small, size1m ... size400m."""
     pixels: bool = False
     """Learn from rendered frames instead of the environment's own observation."""
     size: int | None = None
@@ -64,9 +65,26 @@ class Train:
     """Grids of integers hold symbols of so many kinds, not brightness; 0: they hold brightness."""
     env_args: tuple[str, ...] = ()
     """Arguments of the environment, as name=value."""
-    async_envs: bool = False
-    """Step every copy of the environment in a process of its own; pays where steps are slow."""
     seed: int = 0
+    device: str = "auto"
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
+
+    def spec(self) -> dict[str, Any]:
+        """What `make_env` takes."""
+        spec: dict[str, Any] = {"id": self.env, "pixels": self.pixels}
+        size = self.size or (32 if self.pixels else 64)
+        spec |= {"size": size, "kwargs": _env_args(self.env_args)}
+        spec |= {"keys": list(self.keys)} if self.keys else {}
+        return spec | ({"symbolic": self.symbolic} if self.symbolic is not None else {})
+
+
+@dataclass
+class Train(World):
+    """Train an agent in any Gymnasium environment. Every key of the config is an option too."""
+
+    preset: str = "tiny"
+    """tiny (for a CPU), curtain and cartpole (for those worlds), small, size1m ... size400m."""
     steps: int | None = None
     """Environment steps in all (default: 24000 unless --minutes is given)."""
     minutes: float | None = None
@@ -74,13 +92,12 @@ class Train:
     eval_every: int = 0
     """Evaluate every so many steps (0: only at the end)."""
     eval_episodes: int = 20
-    device: str = "auto"
     out: str | None = None
     """Run directory (default: a new one under runs/)."""
     resume: str | None = None
     """Continue the run in this directory, with its own settings."""
-    imports: Imports = ()
-    """Modules to import first, such as the one in which the environment is."""
+    async_envs: bool = False
+    """Step every copy of the environment in a process of its own; pays where steps are slow."""
     save_seconds: float = 60.0
     """Write a checkpoint so often."""
     tensorboard: bool = False
@@ -88,6 +105,16 @@ class Train:
     compile: bool = False
     """Compile first, for a GPU; a CPU takes over a minute for updates that are a tenth faster."""
     config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+@dataclass
+class Doctor(World):
+    """Look at an environment, and say with which settings to begin."""
+
+    minutes: float = 5.0
+    """How long the suggested run should take."""
+    seconds: float = 5.0
+    """How long to play at random, and how long to train."""
 
 
 @dataclass
@@ -185,7 +212,7 @@ class Gpu:
 
 
 COMMANDS = {"check": Check, "train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
-COMMANDS |= {"gpu": Gpu, "export": Export, "experiment": Experiment}
+COMMANDS |= {"doctor": Doctor, "gpu": Gpu, "export": Export, "experiment": Experiment}
 
 
 def run_train(args: Train) -> str:
@@ -194,11 +221,7 @@ def run_train(args: Train) -> str:
         raise BadInput(f"--resume {args.resume} writes there; drop --out {args.out}.")
     device = pick_device(args.device)
     seed_everything(args.seed)
-    spec = {"id": args.env, "num_envs": args.config.num_envs, "pixels": args.pixels}
-    size = args.size or (32 if args.pixels else 64)
-    spec |= {"size": size, "kwargs": _env_args(args.env_args)}
-    spec |= {"keys": list(args.keys)} if args.keys else {}
-    spec |= {"symbolic": args.symbolic} if args.symbolic is not None else {}
+    spec: dict[str, Any] = {**args.spec(), "num_envs": args.config.num_envs}
     env = make_env(**spec, seed=args.seed, async_envs=args.async_envs)
     agent = Dreamer(env.single_observation_space, env.single_action_space, args.config).to(device)
     if args.compile:
@@ -342,6 +365,22 @@ def run_check(args: Check) -> str:
         raise BadInput(f"--seconds is {args.seconds}; it must be positive.")
     found = machine.examine(args.seconds)
     print(*machine.lines(found), sep="\n", file=sys.stderr)
+    return json.dumps(found)
+
+
+def run_doctor(args: Doctor) -> str:
+    """Examine an environment; returns a line of JSON, after a report on stderr."""
+    spec = args.spec()
+    try:
+        env = make_env(**spec, seed=args.seed)
+    except Unreadable as error:
+        if args.keys or not error.keys:
+            raise
+        say(str(error))
+        env = make_env(**spec, keys=error.keys, seed=args.seed)
+    with contextlib.closing(env):
+        found = doctor.examine(env, args.seconds, args.minutes, args.device, args.imports)
+    print(*doctor.lines(found), sep="\n", file=sys.stderr)
     return json.dumps(found)
 
 
@@ -508,7 +547,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     if sys.stderr is None:  # closed: else its number would be given to the next file that is opened
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    actions = {Train: run_train, Evaluate: run_evaluate, Dream: run_dream}
+    actions = {Train: run_train, Doctor: run_doctor, Evaluate: run_evaluate, Dream: run_dream}
     actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment, Export: run_export}
     actions |= {Gpu: run_gpu}
     try:

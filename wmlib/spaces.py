@@ -28,6 +28,7 @@ from wmlib.errors import BadInput
 __all__ = [
     "ObsReader",
     "Space",
+    "Unreadable",
     "act_kind",
     "action_size",
     "alike",
@@ -194,6 +195,14 @@ def readable(shape: Sequence[int]) -> bool:
     return count > 0 and max(shape[:2]) >> count <= 16
 
 
+class Unreadable(BadInput):
+    """Some parts of an observation cannot be read; `keys` are the others."""
+
+    def __init__(self, message: str, keys: list[str]):
+        super().__init__(message)
+        self.keys = keys
+
+
 class ObsReader:
     """Reads what an environment gives: its observations become those of a row.
 
@@ -233,7 +242,7 @@ class ObsReader:
             key, why = next(iter(refused.items()))
             name = f"The observation {key!r}" if key else "What is observed"
             cure = f" Observe only the others: keys={good}." if key and good else ""
-            raise BadInput(f"{name} is a {describe(chosen[key])}, and {why}.{cure}")
+            raise Unreadable(f"{name} is a {describe(chosen[key])}, and {why}.{cure}", good)
         self.declared = chosen
         self.plans = {key: self._plan(part) for key, part in chosen.items()}
         spaces = {key: plan[0] for key, plan in self.plans.items()}

@@ -241,6 +241,19 @@ class RowEnv:
             raise BadInput(f"Environment {self.spec['id']!r} cannot be made again: give eval_env.")
         return self.remake(num_envs, seed)
 
+    def describe(self, seconds: float = 5.0, minutes: float = 5.0, device: str = "auto") -> str:
+        """A report on this world, measured in copies of it, and how to begin a run of `minutes`.
+
+        `seconds` are played at random and as many trained; this environment is left alone.
+
+        Raises:
+            BadInput: seconds or minutes that are not positive, an unknown device, or an environment
+                that fails.
+        """
+        from wmlib import doctor  # it plays and trains, and so builds on this module
+
+        return doctor.report(self, seconds, minutes, device)
+
     def close(self) -> None:
         """Free windows, simulators and processes."""
         with explained(self.spec["id"], "closed"):
