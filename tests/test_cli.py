@@ -720,6 +720,33 @@ def test_a_second_ctrl_c_does_not_interrupt_a_save(pause, tmp_path):
     assert not list(run.rglob("*.tmp"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT for one process")
+@pytest.mark.parametrize("module", ["numpy", "torch", "gymnasium", "wmlib.replay", "tyro"])
+def test_ctrl_c_while_modules_are_imported_is_one_sentence(module):
+    words = [sys.executable, "-X", "importtime", "-m", "wmlib", "train", "CartPole-v1"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:  # the name of every module, as soon as it is there
+            if line.split("|")[-1].strip() == module:
+                process.send_signal(signal.SIGINT)
+                break
+        *_, last = process.stderr
+    assert last == "wmlib: interrupted\n" and process.returncode == 1
+
+
+def test_ctrl_c_while_code_is_written_has_the_code_of_any_other():
+    script = """
+        import runpy, sys, tyro
+        def cli(*args, **settings):
+            exec("raise KeyboardInterrupt")  # as a dataclass that is being made
+        tyro.cli = cli
+        sys.argv = ["wmlib", "train", "CartPole-v1"]
+        runpy.run_module("wmlib", run_name="__main__")
+    """
+    words = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "wmlib: interrupted\n")
+
+
 SIGNALS = [s for s in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, s)]
 
 

@@ -1,11 +1,13 @@
 """Notebooks find the files of the course from any directory, or say in one sentence what to do."""
 
 import ast
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import course as notebooks
 import pytest
@@ -32,6 +34,7 @@ def elsewhere(tmp_path, monkeypatch):
 def clone(elsewhere):
     """Another copy of the course, in the working directory."""
     (elsewhere / "notebooks" / "results").mkdir(parents=True)
+    (elsewhere / "notebooks" / "00_first.ipynb").touch()
     return elsewhere
 
 
@@ -62,6 +65,12 @@ def test_the_copy_one_works_in_is_used(clone, monkeypatch):
     assert course.home() == clone
 
 
+def test_other_notebooks_with_results_are_no_course(clone, monkeypatch):
+    (clone / "notebooks" / "00_first.ipynb").rename(clone / "notebooks" / "thesis.ipynb")
+    monkeypatch.chdir(clone / "notebooks")
+    assert course.home() == ROOT
+
+
 def test_no_course_is_one_sentence(nowhere):
     with pytest.raises(BadInput, match="notebooks/results"):
         course.results()
@@ -75,8 +84,8 @@ def test_what_is_kept_goes_into_the_course(clone, capsys):
     assert list((clone / "runs").iterdir()) == [] and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("obstacle", ["a file", "no permission", "no course"])
-def test_a_course_that_cannot_be_written(obstacle, clone, capsys, request):
+@pytest.mark.parametrize("obstacle", ["a file", "no permission", "a read-only disk", "no course"])
+def test_a_course_that_cannot_be_written(obstacle, clone, capsys, request, monkeypatch):
     if obstacle == "a file":
         (clone / "runs").write_text("keep")
     elif obstacle == "no permission":
@@ -84,6 +93,9 @@ def test_a_course_that_cannot_be_written(obstacle, clone, capsys, request):
             pytest.skip("this user may write everywhere")
         clone.chmod(0o500)
         request.addfinalizer(lambda: clone.chmod(0o700))
+    elif obstacle == "a read-only disk":
+        refused = OSError(errno.EROFS, "Read-only file system")
+        monkeypatch.setattr("tempfile.TemporaryFile", Mock(side_effect=refused))
     else:
         (clone / "notebooks" / "results").rmdir()
         request.getfixturevalue("nowhere")
@@ -122,9 +134,12 @@ def test_without_one_nothing_is_said(mine, capsys):
     assert course.own_agent("nb07") is None and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "a file", "no checksums"])
-def test_a_damaged_one_is_one_sentence(damage, mine, capsys):
-    if damage == "empty":
+@pytest.mark.parametrize("damage", ["empty", "truncated", "a file", "no checksums", "unreadable"])
+def test_a_damaged_one_is_one_sentence(damage, mine, capsys, monkeypatch):
+    if damage == "unreadable":
+        refused = PermissionError(errno.EACCES, "Permission denied", str(mine))
+        monkeypatch.setattr("pathlib.Path.exists", Mock(side_effect=refused))
+    elif damage == "empty":
         mine.mkdir()
     elif damage == "a file":
         mine.write_text("nonsense")

@@ -254,7 +254,13 @@ def test_classes_are_drawn_as_steps(unseen, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "hinted"), [("gladLoadGL error", True), ("no DISPLAY", True), ("GLIDER lost", False)]
+    ("error", "hinted"),
+    [
+        ("gladLoadGL error", True),
+        ("no DISPLAY", True),
+        ("no glGetError", True),
+        ("GLIDER lost", False),
+    ],
 )
 def test_a_missing_screen_is_told_with_what_helps(error, hinted, unseen, tmp_path, capsys):
     agent, spec = make_agent("test/Unlit-v0", error=error)

@@ -442,6 +442,31 @@ def test_pixels_have_the_size_that_was_asked_for():
     assert obs.shape == (2, 32, 32, 3) and (obs == 70).all()
 
 
+def draws(render_mode=None):
+    return Photo(render_mode=render_mode)
+
+
+def passes_on(**settings):
+    return Photo(**settings)
+
+
+def draws_nothing(**settings):
+    return Dice(**settings)
+
+
+@pytest.mark.parametrize("maker", [draws, passes_on, draws_nothing])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_function_is_asked_for_pictures_if_it_can_be(maker, pixels):
+    if maker is draws_nothing and pixels:
+        with pytest.raises(BadInput, match="draws_nothing"):
+            make_env(maker, pixels=True)
+        return
+    env = make_env(maker, pixels=pixels, size=32)
+    mode = env.vec.envs[0].unwrapped.render_mode
+    assert mode == (None if maker is draws_nothing else "rgb_array")
+    assert env.reset(0).is_first.all()
+
+
 @pytest.mark.parametrize("id", ["CartPole-v1", "test/Twin-v0"])
 def test_spec_builds_the_same_environment_again(id):
     kwargs = {"bonus": 2} if "Twin" in id else {"sutton_barto_reward": True}

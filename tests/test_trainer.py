@@ -4,6 +4,7 @@ Credit is a multiple of a power of two in every test, so it is compared exactly.
 """
 
 import errno
+import gc
 import io
 import itertools
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -36,6 +38,7 @@ from wmlib.checkpoint import (
 from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
 from wmlib.play import evaluate
+from wmlib.runtime import handling
 from wmlib.trainer import Trainer
 
 SMALL = dict(deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4, num_envs=4, batch_size=4)
@@ -588,6 +591,76 @@ def test_a_second_ctrl_c_ends_an_evaluation_and_saves(tmp_path, monkeypatch):
     assert trainer.steps == 20 and latest(tmp_path).name == "step-0000000020"
 
 
+class Endless(gym.Env):
+    """Pays one for every step, and never ends."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 1.0, False, False, {}
+
+
+class Closed(Endless):
+    """Presses Ctrl-C at a step after it was copied; refers to itself, as some wrappers do."""
+
+    alive = weakref.WeakSet()
+    at = 10**9
+
+    def __init__(self):
+        self.circle, self.time = self, 0
+        self.alive.add(self)
+
+    def step(self, action):
+        self.time += 1
+        if len(self.alive) > 1 and self.time == self.at:
+            signal.raise_signal(signal.SIGINT)
+        return *super().step(action)[:2], False, self.time % 20 == 0, {}
+
+
+def test_ctrl_c_ends_an_evaluation_on_the_way_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(Closed, "at", 3)
+    trainer = make_trainer(wmlib.make_env(Closed), out=tmp_path, num_envs=1)
+    assert trainer.run(100, eval_every=10, eval_episodes=10**6, progress=False) is True
+    assert trainer.steps == 10 and latest(tmp_path).name == "step-0000000010"
+    monkeypatch.setattr(Closed, "at", 10**9)
+    assert trainer.eval_return(1) == 20  # what has been stopped can be used
+
+
+def test_ctrl_c_in_the_last_evaluation_ends_only_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(Closed, "at", 25)
+    env = wmlib.make_env(Closed)
+    with handling(signal.default_int_handler):
+        result = wmlib.train(
+            make_agent(env, num_envs=1), env, 16, tmp_path, eval_episodes=1000, progress=False
+        )
+    assert json.loads(result.json())["interrupted"] is True
+    assert (result.steps, result.eval_return_mean) == (16, None) and latest(tmp_path)
+
+
+def test_worlds_of_an_evaluation_are_gone_after_it():
+    trainer = make_trainer(wmlib.make_env(Closed), num_envs=1)
+    gc.collect()
+    before = len(Closed.alive)
+    trainer.eval_return(3)
+    assert len(Closed.alive) == before
+
+
+def test_the_bar_says_what_happens_and_of_how_many_episodes_the_score_is(capsys, monkeypatch):
+    trainer = make_trainer(wmlib.make_env(Closed), num_envs=1, random_steps=64, model_updates=3)
+    monkeypatch.setattr("wmlib.trainer.time.monotonic", itertools.count(0, 3).__next__)
+    trainer.run(80)
+    said = capsys.readouterr().err
+    assert "random play:  " in said and "score=20 of 3 episodes" in said
+    shown = [number for number in range(4) if f"world model {number}/3" in said]
+    assert shown == [0, 1, 2]
+    assert "world model" not in said.split("\r")[-1]
+
+
 def test_a_log_line_is_the_mean_since_the_last_one():
     trainer = make_trainer("CartPole-v1")
     trainer.recent = [{"rec": torch.tensor(1.0)}, {"rec": torch.tensor(4.0), "kl": torch.ones(())}]
@@ -1074,20 +1147,6 @@ def test_without_a_checkpoint_none_is_named(out, tmp_path):
 
 
 # ---------------------------------------------------------------- evaluation
-
-
-class Endless(gym.Env):
-    """Pays one for every step, and never ends."""
-
-    observation_space = gym.spaces.Box(-1, 1, (2,))
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        return np.zeros(2, np.float32), 1.0, False, False, {}
 
 
 def test_an_episode_without_end_is_counted_up_to_a_limit(capsys):

@@ -1,5 +1,21 @@
 """A DreamerV3-style world model and agent, built piece by piece in a course of notebooks."""
 
+import contextlib
+import os
+import signal
+import sys
+
+if sys.argv[0] == "-m" and sys.orig_argv[-len(sys.argv)] == "wmlib":  # the command line
+
+    def _interrupted(*_: object) -> None:
+        """Leave at once: while modules are imported an exception would be swallowed or traced."""
+        with contextlib.suppress(OSError):
+            os.write(2, b"wmlib: interrupted\n")
+        os._exit(1)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupted)
+
 from wmlib.agent import Dream, Dreamer
 from wmlib.checkpoint import load_agent, read_metrics
 from wmlib.config import PRESETS, Config, preset

@@ -88,7 +88,7 @@ class Train(World):
     steps: int | None = None
     """Environment steps in all (default: 24000 unless --minutes is given)."""
     minutes: float | None = None
-    """Stop after this many minutes."""
+    """Stop training after this many minutes; the evaluation at the end comes on top."""
     eval_every: int = 0
     """Evaluate every so many steps (0: only at the end)."""
     eval_episodes: int = 20
@@ -580,4 +580,8 @@ def _print(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    exec(
+        ""
+    )  # else Python, which notes a Ctrl-C within an exec, may end as if it had not been caught
+    sys.exit(code)

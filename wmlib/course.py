@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import re
 import tempfile
 from dataclasses import dataclass
@@ -31,11 +32,12 @@ def home() -> Path:
     """The folder of the course: the working directory, one above it, or that of the package.
 
     Raises:
-        BadInput: none of them holds `notebooks/results`.
+        BadInput: none of them holds `notebooks/results` beside the first notebook.
     """
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if (folder / "notebooks" / "results").is_dir():
+        books = folder / "notebooks"  # others have folders of that name, too
+        if os.path.isdir(books / "results") and any(books.glob("00_*.ipynb")):
             return folder
     raise BadInput("There is no folder notebooks/results here or beside the package")
 
@@ -94,6 +96,6 @@ def own_agent(name: str) -> Dreamer | None:
     try:
         folder = home() / "notebooks" / "mine" / name
         return load_agent(folder, "cpu")[0] if folder.exists() else None
-    except BadInput as error:
+    except (BadInput, OSError) as error:
         print(f"Your own agent cannot be used: {error}")
         return None

@@ -1,6 +1,6 @@
 """Let an agent act in environments, without learning."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -23,12 +23,16 @@ def evaluate(
     seed: int = 10_000,
     longest: int = LONGEST,
     progress: bool = False,
+    stopped: Sequence[int] = (),
 ) -> np.ndarray:
     """Undiscounted returns of `episodes` fresh episodes, actions sampled unless `mode`.
 
     Every environment plays the same number of episodes (rounded up), so that short episodes are not
     counted more often than long ones. An episode that does not end counts as ended after `longest`
     steps, and a sentence says so. The global random state is left as it was.
+
+    Raises:
+        KeyboardInterrupt: there is something in `stopped`, which another part of the program fills.
     """
     agent.check_spaces(env.single_observation_space, env.single_action_space)
     quota = -(-episodes // env.num_envs)
@@ -41,6 +45,8 @@ def evaluate(
         row = env.reset(seed=seed)
         memory = agent.initial(env.num_envs)
         while min(len(d) for d in done) < quota:
+            if stopped:
+                raise KeyboardInterrupt
             action, memory = agent.act(row.obs, row.is_first, memory, mode)
             row = env.step(action)
             for envs, rewards, last in endings(row):

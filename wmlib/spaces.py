@@ -241,7 +241,8 @@ class ObsReader:
             good = [key for key in found if not self._refusal(found[key])]
             key, why = next(iter(refused.items()))
             name = f"The observation {key!r}" if key else "What is observed"
-            cure = f" Observe only the others: keys={good}." if key and good else ""
+            others = f" Observe only the others: keys={good}, or --keys {' '.join(good)}."
+            cure = others if key and good else ""
             raise Unreadable(f"{name} is a {describe(chosen[key])}, and {why}.{cure}", good)
         self.declared = chosen
         self.plans = {key: self._plan(part) for key, part in chosen.items()}

@@ -7,10 +7,11 @@ learn     `ratio` replayed rows for every row collected: updates owed = steps * 
 
 import contextlib
 import dataclasses
+import gc
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Trainer:
         self.credit = 0.0  # updates owed
         self.seconds = 0.0
         self.evaluated = 0  # steps at the last evaluation
+        self.stopped: Sequence[int] = ()  # signals to stop
         self.logging = True  # no line of metrics has failed yet
         self.stored: Path | None = None  # the checkpoint that holds all unchanged blocks of replay
         self.row = env.reset(seed=seed)
@@ -201,6 +203,7 @@ class Trainer:
         """
         alone = contextlib.nullcontext() if self.out is None else lock_run(self.out)
         with alone, interruptible() as stopped, self._saving_first():
+            self.stopped = stopped
             with self._bar(steps, progress) as bar:
                 now = began = logged = saved = time.monotonic()
                 pause = save_seconds
@@ -210,7 +213,7 @@ class Trainer:
                     if evaluated or now - logged > 2.0:
                         try:
                             score = self.eval_return(eval_episodes) if evaluated else None
-                        except KeyboardInterrupt:  # the second one; nothing is half done
+                        except KeyboardInterrupt:  # nothing is half done
                             break
                         line = self.log(score)
                         self._show(bar, line)
@@ -236,6 +239,7 @@ class Trainer:
                 say(f"stopped after {self.steps} steps" + (", saving ..." if self.out else ""))
             with handling(lambda number, _: stopped.append(number)):  # however often
                 self.save()
+        self.stopped = ()
         return bool(stopped)
 
     @contextlib.contextmanager
@@ -257,11 +261,17 @@ class Trainer:
         return every > 0 and self.steps // every > self.evaluated // every and self.credit < 1
 
     def eval_return(self, episodes: int) -> float:
-        """Mean return over fresh episodes, in environments of their own."""
-        if self.eval_env is not None:
-            return float(evaluate(self.agent, self.eval_env, episodes).mean())
-        with contextlib.closing(self.env.copies(min(episodes, 100), 10_000)) as env:
-            return float(evaluate(self.agent, env, episodes).mean())
+        """Mean return over fresh episodes, in environments of their own.
+
+        Raises:
+            KeyboardInterrupt: a signal to stop has come.
+        """
+        test = self.eval_env or self.env.copies(min(episodes, 100), 10_000)
+        with contextlib.nullcontext() if self.eval_env else contextlib.closing(test):
+            returns = evaluate(self.agent, test, episodes, stopped=self.stopped)
+        del test
+        gc.collect()  # wrappers refer to themselves, and hold the pictures of closed environments
+        return float(returns.mean())
 
     # ------------------------------------------------------------ what one sees
 
@@ -301,14 +311,27 @@ class Trainer:
             file=STDERR,
             dynamic_ncols=True,
             smoothing=0.05,
+            mininterval=0,
+            miniters=0,  # drawn whenever it is updated, also if there was no step
         )
 
     def _show(self, bar: tqdm, line: dict[str, float]) -> None:
         names = ("score", "eval_return", "rec", "kl", "value", "entropy")
         shown = {name: f"{line[name]:.3g}" for name in names if name in line}
+        if self.scores:  # few episodes that ended early say little of all
+            shown["score"] += f" of {len(self.scores)} episodes"
+        bar.set_description_str(self._doing(), refresh=False)
         shown["updates/s"] = f"{self.updates / max(self.seconds, 1e-9):.1f}"
         bar.set_postfix(shown, refresh=False)
         bar.update(self.steps - bar.n)
+
+    def _doing(self) -> str:
+        """What happens before the agent learns to act, in words."""
+        if self.steps < self.config.random_steps:
+            return "random play"
+        if self.updates < self.config.model_updates:
+            return f"world model {self.updates}/{self.config.model_updates}"
+        return ""
 
     # ------------------------------------------------------------ save and resume
 
@@ -528,7 +551,7 @@ def train(
     Stops after `steps` environment steps in all or `minutes` from now, whichever comes first. With
     `out` everything is written to that directory while training; with resume=True the run there is
     continued exactly where it stopped. `eval_episodes` are played at the end (0: none; none either
-    if the training was interrupted), `curve_episodes` every `eval_every` steps on the way (0:
+    if it was interrupted), `curve_episodes` every `eval_every` steps on the way (0:
     never), in copies of `env` or in `eval_env`, which an environment needs that cannot be copied.
     `on_log(trainer, line)` is called with every line of metrics, a dict by name, as it is written:
     every two seconds, at evaluations, at the end. `tensorboard` writes the same numbers to
@@ -589,7 +612,10 @@ def train(
             )
         returns = np.zeros(0)
         if test is not None and eval_episodes and not interrupted:
-            returns = evaluate(agent, test, eval_episodes, progress=progress)
+            try:
+                returns = evaluate(agent, test, eval_episodes, progress=progress)
+            except KeyboardInterrupt:  # what was trained is saved
+                interrupted = True
     return Result(
         env=env.spec["id"],
         preset=agent.config.name,

@@ -239,14 +239,14 @@ def copies_of(
             settings = ", ".join(sorted(allowed - {"render_mode"}))
             raise BadInput(f"{spec.id!r} has no setting {unknown[0]!r}, only {settings}.")
         modes = getattr(creator, "metadata", {}).get("render_modes")  # None: a function
-        if modes is None and "render_mode" in (names or set()):
-            modes = ["rgb_array"]
         if pixels and modes is not None and "rgb_array" not in modes:
             raise BadInput(f"{spec.id!r} has no pixels: its render modes are {modes}.")
         takes_it = names is None or "render_mode" in names  # others draw without being asked
-        if takes_it and (pixels or "rgb_array" in (modes or [])):
+        asked = takes_it and (pixels or "rgb_array" in (modes or ["rgb_array"]))
+        maybe = names is None and modes is None and "render_mode" not in kwargs
+        if asked:
             kwargs = {"render_mode": "rgb_array", **kwargs}
-        makers = [lambda i=i: single_env(spec, i, kwargs, pixels) for i in range(num_envs)]
+        makers = [lambda i=i: single_env(spec, i, kwargs, pixels, maybe) for i in range(num_envs)]
         if not apart:
             return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
         makers = [partial(elsewhere, make, os.getpid()) for make in makers]
@@ -265,14 +265,25 @@ def elsewhere(make: Callable[[], gymnasium.Env], home: int) -> gymnasium.Env:
     return make()
 
 
-def single_env(spec: EnvSpec, index: int, kwargs: dict[str, Any], pixels: int) -> Rewind:
-    """Make environment number `index`: drawn if need be, and able to rewind."""
+def single_env(
+    spec: EnvSpec, index: int, kwargs: dict[str, Any], pixels: int, maybe: bool = False
+) -> Rewind:
+    """Make environment number `index`: drawn if need be, and able to rewind.
+
+    `maybe`: its maker takes any setting, but what it makes may not know `render_mode`.
+    """
     from gymnasium import wrappers
 
     # we only ever draw to arrays: no window system is needed, and none should complain
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     # the checker warns about harmless things on the first steps; rows are checked by RowEnv
-    env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+    try:
+        env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+    except TypeError as error:
+        if not maybe or "render_mode" not in str(error):
+            raise
+        kwargs = {name: value for name, value in kwargs.items() if name != "render_mode"}
+        env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
     if pixels:
         env = wrappers.AddRenderObservation(env, render_only=True)
         env = wrappers.ResizeObservation(env, (pixels, pixels))

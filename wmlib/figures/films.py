@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -124,7 +123,7 @@ def dream_frames(
     observed, or the world cannot be drawn). The global random state is left as it was.
     """
     from wmlib.envs.make import make_env
-    from wmlib.runtime import own_randomness
+    from wmlib.runtime import own_randomness, say
 
     env = make_env(**{**env_spec, "num_envs": 1, "seed": seed})
     agent.check_spaces(env.single_observation_space, env.single_action_space)
@@ -159,7 +158,7 @@ def dream_frames(
             except BadInput as error:
                 drawn = False
                 shown.append(None)
-                print(f"{error} The dream shows its numbers instead.", file=sys.stderr)
+                say(f"{error} The dream shows its numbers instead.")
             ends += int(row.is_last[0])
             age += 1
             row = env.step(action)
