@@ -158,8 +158,9 @@ def test_the_random_baseline_is_that_of_the_world(examined):
     assert random["steps"] >= 400 and random["episodes"] >= 36
     assert random["return_mean"] == pytest.approx(20, abs=2)  # ten rewards of 1, 2 or 3
     assert (random["length_mean"], random["terminal_share"], found["time_limit"]) == (10, 0, 10)
-    assert found["reward"] == {"nonzero_share": 1, "largest": 3, "values": 3} | {
-        "mean": pytest.approx(2, abs=0.2)
+    assert found["reward"] == {"nonzero_share": 1, "largest": 3} | {
+        "mean": pytest.approx(2, abs=0.2),
+        "varied_share": pytest.approx(2 / 3, abs=0.1),
     }
     assert found["rows_fit"] and found["resumable"] and found["notes"] == []
 
@@ -219,7 +220,7 @@ def test_a_world_without_reward_is_reported(examined):
 def test_a_world_where_nothing_makes_a_difference_is_reported(examined, monkeypatch):
     monkeypatch.setattr(doctor, "STEPS", 2004)
     found = examined("Acrobot-v1", seed=1)
-    assert found["time_limit"] == 500 and found["reward"]["values"] == 1
+    assert found["time_limit"] == 500 and found["reward"]["varied_share"] == 0
     assert "lucky" in found["notes"][0] and "-1 in every step" in text_of(found)
 
 
@@ -231,6 +232,12 @@ def test_a_world_that_cannot_be_copied_is_judged_by_its_spaces():
     assert "cannot be made again" in found["notes"][0]
     assert found["command"].startswith("wmlib.preset('tiny'")
     assert "not played" in text_of(found)
+
+
+def test_a_time_limit_is_known_that_random_play_does_not_reach():
+    assert doctor.declared_limit(wmlib.make_env("CartPole-v1")) == 500
+    assert doctor.declared_limit(wmlib.make_env("CartPole-v1", max_episode_steps=70)) == 70
+    assert doctor.declared_limit(wmlib.make_env(World)) is None
 
 
 def test_the_expected_run_is_worked_out():
@@ -251,7 +258,7 @@ def test_too_few_updates_are_reported(examined, monkeypatch):
     assert "hours" in note and "--size 32" in note
 
 
-FOUND = {"random": {"length_mean": 20.0}, "reward": {"values": 9, "nonzero_share": 0.9}}
+FOUND = {"random": {"length_mean": 20.0}, "reward": {"varied_share": 0.9}}
 FOUND |= {"time_limit": None, "observation": [{"kind": "image"}]}
 LONG = {"horizon": 15, "imagine_last": 8}
 
@@ -262,8 +269,7 @@ LONG = {"horizon": 15, "imagine_last": 8}
         ({}, {}),  # short episodes of pictures: preset `tiny` as it is
         ({"observation": [{"kind": "vector"}]}, {"random_steps": 1000, "model_updates": 300}),
         ({"time_limit": 200}, LONG | {"discount_horizon": 100}),
-        ({"time_limit": 200, "reward": {"values": 9, "nonzero_share": 0.1}}, LONG),
-        ({"time_limit": 200, "reward": {"values": 1, "nonzero_share": 1.0}}, LONG),
+        ({"time_limit": 200, "reward": {"varied_share": 0.1}}, LONG),
         ({"random": {"steps": 400}}, {"horizon": 30, "imagine_last": 4, "discount_horizon": 100}),
     ],
 )

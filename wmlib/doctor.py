@@ -50,7 +50,7 @@ AGAIN = 200  # rows of a second play with the same seed, at most
 KEPT = 500  # observations whose spread is measured, of each copy
 FAINT = 0.01  # spread after symlog below which a number hardly counts in the reconstruction
 FAR, VERY_FAR = 30, 1000  # steps of an episode that need longer dreams than preset `tiny` has
-DENSE = 0.5  # share of steps with a reward from which on the near future tells enough
+DENSE = 0.5  # share of steps with an unusual reward beyond which the near future tells enough
 BEGINNING = 0.2  # of a run, at most, for random play, and for updates of the model alone
 RATIO = 128.0  # replayed rows per step, at most
 ENOUGH = 1000  # updates of a run that may be expected to have learnt something
@@ -229,15 +229,15 @@ def advise(found: dict) -> Advice:
     A world that could not be played has no "random" and no "time_limit".
     """
     changes: Advice = {}
-    random, reward = found.get("random", {}), found.get("reward", {"values": 0})
+    random, reward = found.get("random", {}), found.get("reward", {"varied_share": 0.0})
     length = found.get("time_limit") or random.get("length_mean") or (LONGEST if random else FAR)
     if length >= FAR:
         horizon, last = (30, 4) if length >= VERY_FAR else (15, 8)
         lasts = f"may last {length:.0f} steps" if length < LONGEST and random else "may be long"
         changes["horizon"] = (horizon, f"episodes {lasts}, so dreams should be longer")
         changes["imagine_last"] = (last, f"{last} rows of each window pay for longer dreams")
-        if reward["values"] > 1 and reward["nonzero_share"] > DENSE:
-            reason = "most steps are rewarded, so the near future tells enough"
+        if reward["varied_share"] > DENSE:
+            reason = "rewards vary from step to step, so the near future tells enough"
             changes["discount_horizon"] = (100, reason)
     if all(part["kind"] != "image" for part in found["observation"]):
         changes["random_steps"] = (1000, "without pictures the model is soon good enough")
@@ -412,6 +412,7 @@ def played(env: RowEnv, seconds: float) -> dict[str, Any]:
         again = repeats(copy, play, seconds, env.seed)
     limits = {n for n, last in zip(play.lengths, play.terminal, strict=True) if not last}
     size = np.abs(play.rewards)
+    _, counts = np.unique(play.rewards, return_counts=True)
     random: dict[str, Any] = {
         "steps": play.steps,
         "steps_per_second": round(play.rate),
@@ -434,7 +435,7 @@ def played(env: RowEnv, seconds: float) -> dict[str, Any]:
         "reward": {
             "nonzero_share": round(float((size > 0).mean()), 4),
             "largest": round(float(size.max()), 4),
-            "values": len(np.unique(play.rewards)),
+            "varied_share": round(1 - float(counts.max()) / len(size), 4),
             "mean": round(float(play.rewards.mean()), 4),
         },
         "inputs": spread(env.single_observation_space, play.rows),
@@ -443,7 +444,8 @@ def played(env: RowEnv, seconds: float) -> dict[str, Any]:
 
 def declared_limit(env: RowEnv) -> int | None:
     """Steps after which Gymnasium cuts an episode, if it knows of such a limit."""
-    return getattr(getattr(env.vec, "spec", None), "max_episode_steps", None)
+    first = getattr(env.vec, "envs", [env.vec])[0]
+    return getattr(getattr(first, "spec", None), "max_episode_steps", None)
 
 
 def memory(env: RowEnv, config: Config, steps: float) -> dict[str, int]:
@@ -490,7 +492,7 @@ def warnings(found: dict) -> Iterator[str]:
             "No reward was ever seen in random play, so there is nothing to learn from until the "
             "agent finds one by chance: make the task easier to begin with, or reward progress."
         )
-    elif reward["values"] == 1 and random["episodes"] and not random["terminal_share"]:
+    elif not reward["varied_share"] and random["episodes"] and not random["terminal_share"]:
         yield (
             "In random play every step was worth the same and no episode ended early, so whether "
             "anything is learnt hangs on a lucky episode."
@@ -617,7 +619,7 @@ def reward_line(found: dict) -> str:
     reward = found["reward"]
     if not reward["nonzero_share"]:
         return "always 0 in random play."
-    if reward["values"] == 1:
+    if not reward["varied_share"]:
         return f"{number(reward['mean'])} in every step, so only the length of an episode counts."
     often = f"other than 0 in {number(100 * reward['nonzero_share'])}% of all steps"
     size = f"on average {number(reward['mean'])}, and {number(reward['largest'])} at most in size"

@@ -323,7 +323,8 @@ def explained(id: str, what: str, kind: str = "Environment") -> Iterator[None]:
 
 
 CURES = {
-    r"GL\b|\bgl[A-Z]|GLError|GLFW|OSMesa|DISPLAY|X11": "without a screen, setting MUJOCO_GL=egl may help",
+    r"GL\b|\bgl[A-Z]|GLError|GLFW|OSMesa|DISPLAY|X11": "without a screen, setting MUJOCO_GL=egl "
+    "may help",
     r"unexpected keyword argument '(seed|options)'": "reset must take seed=None and options=None",
     r"unpack \(expected 5|cannot unpack non-iter": "step must return observation, reward, "
     "terminated, truncated and info",
