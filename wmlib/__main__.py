@@ -36,6 +36,7 @@ from wmlib.checkpoint import (
     vacant,
 )
 from wmlib.config import Config, preset
+from wmlib.distributed import count, joined, own_device, rank, together
 from wmlib.envs.make import make_env
 from wmlib.envs.rows import explained
 from wmlib.errors import BadInput
@@ -216,10 +217,10 @@ COMMANDS |= {"doctor": Doctor, "gpu": Gpu, "export": Export, "experiment": Exper
 
 
 def run_train(args: Train) -> str:
-    """Train; returns the line of JSON."""
+    """Train; returns the line of JSON, in the first of several processes."""
     if args.resume and (args.out and Path(args.out) != Path(args.resume)):
         raise BadInput(f"--resume {args.resume} writes there; drop --out {args.out}.")
-    device = pick_device(args.device)
+    device = own_device(pick_device(args.device))
     seed_everything(args.seed)
     spec: dict[str, Any] = {**args.spec(), "num_envs": args.config.num_envs}
     env = make_env(**spec, seed=args.seed, async_envs=args.async_envs)
@@ -227,7 +228,8 @@ def run_train(args: Train) -> str:
     if args.compile:
         agent.compile_parts()
     steps = 24_000 if args.steps is None and args.minutes is None else args.steps
-    out = args.resume or args.out or _new_run(args.env, args.preset, args.seed)
+    out = args.resume or args.out
+    out = out or together(lambda: _new_run(args.env, args.preset, args.seed), alone=True)[0]
     interrupted = False
     try:
         result = train(
@@ -244,14 +246,15 @@ def run_train(args: Train) -> str:
             save_seconds=args.save_seconds,
         )
         interrupted = result.interrupted
-        return result.json()
+        return result.json() if rank() == 0 else ""
     except KeyboardInterrupt:
         interrupted = True
         raise
     finally:
         env.close()
         if interrupted and checkpoints(Path(out)):
-            say(f"To go on with this run: python -m wmlib train {args.env} --resume {out}")
+            python = f"torchrun --nproc-per-node {count()}" if count() > 1 else "python"
+            say(f"To go on with this run: {python} -m wmlib train {args.env} --resume {out}")
 
 
 def _env_args(pairs: tuple[str, ...]) -> dict[str, object]:
@@ -558,8 +561,10 @@ def main(argv: list[str] | None = None) -> int:
             for module in getattr(args, "imports", ()):
                 with explained(module, "imported", "Module"):
                     importlib.import_module(module)
-            line = actions[type(args)](args)
-        _print(line)
+            with joined() if isinstance(args, Train) else contextlib.nullcontext():
+                line = actions[type(args)](args)
+        if line:
+            _print(line)
     except BadInput as error:
         say(str(error))
         return 2

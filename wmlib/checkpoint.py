@@ -29,6 +29,7 @@ from torch import Tensor
 
 from wmlib.agent import Dreamer
 from wmlib.config import Config
+from wmlib.distributed import rank, together
 from wmlib.errors import BadInput
 from wmlib.runtime import pick_device, say, uninterrupted
 from wmlib.spaces import from_json, to_json
@@ -219,7 +220,8 @@ def write_checkpoint(
     """Write a checkpoint from {part: (tree, about)}; only then remove the oldest ones.
 
     `links`, {part: an earlier checkpoint}, are parts that have not changed since: they become
-    another name of the same file, where the file system has such links, else copies.
+    another name of the same file, where the file system has such links, else copies. Processes that
+    learn together write one checkpoint with the parts of all of them, or none.
 
     Raises:
         BadInput: the directory cannot be written; earlier checkpoints stay.
@@ -232,29 +234,42 @@ def write_checkpoint(
         name += f"-{taken[-1] + 1:06d}"
     draft = folder / "draft.tmp"
     final = folder / name
+
+    def begin() -> None:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+
+    def write() -> dict[str, int]:
+        sums = {}
+        for part, (tree, about) in parts.items():
+            save_tree(draft / f"{part}.safetensors", tree, about)
+            sums[part] = _checksum(draft / f"{part}.safetensors")
+        earlier = {folder: _sums(folder) for folder in set((links or {}).values())}
+        for part, source in (links or {}).items():
+            _link(source / f"{part}.safetensors", draft / f"{part}.safetensors")
+            sums[part] = earlier[source][part]
+        for part in parts:
+            _sync(draft / f"{part}.safetensors")
+        return sums
+
+    def finish() -> None:
+        (draft / "checksums.json").write_text(json.dumps(sums))
+        for path in (draft / "checksums.json", draft):
+            _sync(path)
+        os.replace(draft, final)
+        for path in (folder, folder.parent):
+            _sync(path)
+        for old in checkpoints(run)[:-KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+
     try:
         with uninterrupted():
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(parents=True)
-            sums = {}
-            for part, (tree, about) in parts.items():
-                save_tree(draft / f"{part}.safetensors", tree, about)
-                sums[part] = _checksum(draft / f"{part}.safetensors")
-            earlier = {folder: _sums(folder) for folder in set((links or {}).values())}
-            for part, source in (links or {}).items():
-                _link(source / f"{part}.safetensors", draft / f"{part}.safetensors")
-                sums[part] = earlier[source][part]
-            (draft / "checksums.json").write_text(json.dumps(sums))
-            _sync(draft / "checksums.json")
-            for path in (*(draft / f"{part}.safetensors" for part in parts), draft):
-                _sync(path)
-            os.replace(draft, final)
-            for path in (folder, folder.parent):
-                _sync(path)
-            for old in checkpoints(run)[:-KEEP]:
-                shutil.rmtree(old, ignore_errors=True)
+            together(begin, alone=True)
+            sums = {part: number for part_of in together(write) for part, number in part_of.items()}
+            together(finish, alone=True)
     except (OSError, SafetensorError, ValueError, LookupError) as error:
-        shutil.rmtree(draft, ignore_errors=True)
+        if rank() == 0:
+            shutil.rmtree(draft, ignore_errors=True)
         good = checkpoints(run)
         keep = f"the last good checkpoint is {good[-1]}" if good else "no checkpoint exists yet"
         sentence = f"Cannot write checkpoint {final} ({error}); {keep}."
@@ -498,7 +513,7 @@ def lock_run(run: str | Path) -> Iterator[None]:
     """Make a run directory if need be, and keep other processes from writing to it.
 
     The system frees the lock of a process that ends, however it ends. Within a process it may be
-    taken again.
+    taken again; of processes that learn together, one takes it.
 
     Raises:
         BadInput: another process uses it, or it cannot be written.
@@ -506,7 +521,7 @@ def lock_run(run: str | Path) -> Iterator[None]:
     """
     run = Path(run)
     place = run.resolve()
-    if place in _mine:
+    if place in _mine or rank():
         yield
         return
     try:

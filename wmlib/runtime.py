@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wmlib.distributed import rank
 from wmlib.errors import BadInput
 
 __all__ = [
@@ -60,7 +61,7 @@ def set_threads(count: int | None = None) -> int:
     """Fix the number of torch CPU threads (default: at most 4) and tell glibc to keep memory.
 
     These networks are small: beyond a few threads the hand-over costs more than it brings. The
-    environment variable WMLIB_THREADS sets another default.
+    environment variable WMLIB_THREADS sets another default. Processes of torchrun share the cores.
 
     Raises:
         BadInput: not a whole number from 1 to four times the number of cores.
@@ -72,7 +73,8 @@ def set_threads(count: int | None = None) -> int:
         raise BadInput(
             f"The number of threads is '{wanted}'; it must be a whole number from 1 to {4 * cores}."
         )
-    count = int(wanted) if wanted else min(4, cores)
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    count = int(wanted) if wanted else max(1, min(4, share))
     torch.set_num_threads(count)
     return count
 
@@ -235,6 +237,7 @@ STDERR = Stderr()
 
 
 def say(text: str) -> None:
-    """Tell the user a sentence on standard error."""
-    STDERR.write(f"wmlib: {text}\n")
-    STDERR.flush()
+    """Tell the user a sentence on standard error; of processes that learn together, one does."""
+    if rank() == 0:
+        STDERR.write(f"wmlib: {text}\n")
+        STDERR.flush()

@@ -36,6 +36,7 @@ from wmlib.checkpoint import (
     write_checkpoint,
     write_metrics,
 )
+from wmlib.distributed import count, learn_together, own_seed, rank, together, total
 from wmlib.envs.rewind import steps_back
 from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
@@ -45,7 +46,7 @@ from wmlib.rssm import State
 from wmlib.runtime import STDERR, handling, interruptible, say, seed_everything
 from wmlib.spaces import each, random_actions
 
-__all__ = ["Result", "Trainer", "train"]
+__all__ = ["Result", "SharedTrainer", "Trainer", "train"]
 
 MANY = 1000  # steps of environments that take a noticeable time
 ROWS = "replay-"  # parts of a checkpoint that hold a block of replay; its number follows
@@ -208,19 +209,22 @@ class Trainer:
                 now = began = logged = saved = time.monotonic()
                 pause = save_seconds
                 base = self.seconds
-                while not stopped:
+                late = False
+                while True:
+                    wishes = bool(stopped), late, now - logged > 2.0, now - saved > pause
+                    stop, late, log, save = self.agree(*wishes)
+                    if stop or late:
+                        break
                     evaluated = self._due(eval_every)
-                    if evaluated or now - logged > 2.0:
+                    if evaluated or log:
                         try:
                             score = self.eval_return(eval_episodes) if evaluated else None
                         except KeyboardInterrupt:  # nothing is half done
-                            break
-                        line = self.log(score)
-                        self._show(bar, line)
-                        if on_log is not None:
-                            on_log(self, line)
+                            late = True
+                            continue
+                        self._note(bar, on_log, score)
                         logged = time.monotonic()
-                    if now - saved > pause:
+                    if save:
                         self.save()
                         saved = time.monotonic()
                         pause = max(save_seconds, SPARING * (saved - now))
@@ -229,18 +233,18 @@ class Trainer:
                     self.tick()
                     now = time.monotonic()
                     self.seconds = base + now - began
-                    if minutes is not None and now - began >= 60 * minutes:
-                        break
-                line = self.log()
-                self._show(bar, line)
-                if on_log is not None:
-                    on_log(self, line)
-            if stopped:
+                    late = minutes is not None and now - began >= 60 * minutes
+                self._note(bar, on_log)
+            if stopped or stop:
                 say(f"stopped after {self.steps} steps" + (", saving ..." if self.out else ""))
             with handling(lambda number, _: stopped.append(number)):  # however often
                 self.save()
         self.stopped = ()
-        return bool(stopped)
+        return bool(stopped) or stop
+
+    def agree(self, *wishes: bool) -> tuple[bool, ...]:
+        """What is to be done now, if this is wished for; see `SharedTrainer`."""
+        return wishes
 
     @contextlib.contextmanager
     def _saving_first(self) -> Iterator[None]:
@@ -292,7 +296,7 @@ class Trainer:
             values = [metrics[name] for metrics in self.recent if name in metrics]
             line[name] = float(torch.stack([v.float() for v in values]).mean())
         self.recent.clear()
-        if self.out is not None:
+        if self.out is not None and rank() == 0:
             path = self.out / "metrics.csv"
             try:
                 write_metrics(path, [line])
@@ -302,12 +306,24 @@ class Trainer:
                 self.logging = False
         return line
 
+    def _note(
+        self,
+        bar: tqdm,
+        on_log: Callable[["Trainer", dict[str, float]], None] | None,
+        score: float | None = None,
+    ) -> None:
+        """Write a line of metrics, and show it."""
+        line = self.log(score)
+        self._show(bar, line)
+        if on_log is not None and rank() == 0:
+            on_log(self, line)
+
     def _bar(self, steps: int | None, progress: bool) -> tqdm:
         return tqdm(
             total=steps,
             initial=self.steps,
             unit="step",
-            disable=not progress,
+            disable=not progress or rank() > 0,
             file=STDERR,
             dynamic_ncols=True,
             smoothing=0.05,
@@ -413,11 +429,12 @@ class Trainer:
             return None
         about = describe_agent(self.agent, self.env.spec, self.seed)
         about |= {"steps": self.steps, "updates": self.updates}
-        parts = {"agent": (self.agent.state_dict(), about)}
-        parts["training"] = (self.state_dict(rows=False), {})
+        about |= {"processes": count()} if count() > 1 else {}
+        parts = {"agent": (self.agent.state_dict(), about)} if rank() == 0 else {}
+        parts[own("training")] = (self.state_dict(rows=False), {})
         links = {}
         for number in range(self.replay.blocks):
-            name = f"{ROWS}{number:05d}"
+            name = f"{own(ROWS)}{number:05d}"
             if self.stored and self.stored.exists() and number not in self.replay.changed:
                 links[name] = self.stored
             else:
@@ -437,7 +454,13 @@ class Trainer:
             raise BadInput("This trainer has no directory to resume from: give it `out`.")
         newest = latest(self.out)
         with lock_run(self.out):
-            (weights, about), (state, _) = read_checkpoint(newest, "agent", "training")
+            weights, about = read_checkpoint(newest, "agent")[0]
+            if (processes := about.get("processes", 1)) != count():
+                raise BadInput(
+                    f"{self.out} is a run of {processes} processes, not of {count()}: resume it "
+                    f"with torchrun --nproc-per-node {processes}."
+                )
+            state, _ = read_checkpoint(newest, own("training"))[0]
             if about.get("env") != self.env.spec:
                 found = f"{about.get('env')}, not on {self.env.spec}"
                 raise BadInput(f"{self.out} was trained on {found}.")
@@ -451,6 +474,8 @@ class Trainer:
                 why = " ".join(str(error).split()).rstrip(".")
                 name = "" if isinstance(error, BadInput) else f"{type(error).__name__}: "
                 raise BadInput(f"Cannot resume from {newest} ({name}{why}).") from error
+            if rank():
+                return
             try:
                 forget_after(self.out / "metrics.csv", self.steps)
             except OSError as error:
@@ -461,8 +486,8 @@ class Trainer:
 
         `whole`: they are there already, as in checkpoints from before there were such parts.
         """
-        names = [name for name in part_names(folder) if name.startswith(ROWS)]
-        wanted = [f"{ROWS}{number:05d}" for number in range(self.replay.blocks)]
+        names = [name for name in part_names(folder) if name.startswith(own(ROWS))]
+        wanted = [f"{own(ROWS)}{number:05d}" for number in range(self.replay.blocks)]
         if not names and whole:
             return
         if names != wanted:
@@ -472,6 +497,86 @@ class Trainer:
             self.replay.load_block(number, _numpy(rows))
         self.stored = folder
         self.replay.changed.clear()
+
+
+class SharedTrainer(Trainer):
+    """One of several trainers of the same agent, each in a process of its own.
+
+    Worlds, replay and episodes are its own; steps, updates and the decisions of `run` are those of
+    all. Each samples its share of every batch, and one of them speaks, evaluates and logs.
+    """
+
+    def __init__(self, agent: Dreamer, env: RowEnv, seed: int = 0, out: str | Path | None = None):
+        share, rest = divmod(agent.config.batch_size, count())
+        if rest:
+            raise BadInput(
+                f"batch_size is {agent.config.batch_size}; {count()} processes need a multiple of "
+                f"{count()}."
+            )
+        super().__init__(agent, env, own_seed(seed), out)
+        self.config = agent.config.replace(batch_size=share)
+        self.enough = False  # every replay holds a batch of windows
+        self.agreed = (0, 0, 0.0)  # steps, episodes and credit of all
+        self.failure: BadInput | None = None
+        learn_together(agent)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is enough in every replay to learn from."""
+        return self.enough and self.steps >= self.config.random_steps
+
+    def agree(self, *wishes: bool) -> tuple[bool, ...]:
+        """Count what all have collected since the last time; what one of them wishes, all do.
+
+        Raises:
+            BadInput: an environment failed, here or elsewhere.
+        """
+        steps, episodes, credit = self.agreed
+        short = self.replay.starts < self.config.batch_size * self.config.batch_length
+        found = (self.steps - steps, self.episodes - episodes, self.credit - credit)
+        more_steps, more_episodes, more_credit, short, failed, *wished = total(
+            [*found, short, self.failure is not None, *wishes]
+        )
+        self.steps, self.episodes = steps + round(more_steps), episodes + round(more_episodes)
+        self.credit = credit + more_credit / count()
+        self.agreed = self.steps, self.episodes, self.credit
+        self.enough = not short
+        if failed:
+            together(self._fail)
+        return tuple(map(bool, wished))
+
+    def _fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def tick(self) -> None:
+        """As ever, but if an environment fails, the others are told first."""
+        try:
+            super().tick()
+        except BadInput as error:
+            self.failure = error
+
+    def eval_return(self, episodes: int) -> float:
+        """Mean return over fresh episodes; NaN where they are not played."""
+        try:
+            return super().eval_return(episodes) if rank() == 0 else float("nan")
+        except BadInput as error:
+            self.failure = error
+            return float("nan")
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.agreed = self.steps, self.episodes, self.credit
+
+    def resume(self) -> None:
+        """Continue from the newest checkpoint of `out`, which must be of as many processes."""
+        together(super().resume)
+
+
+def own(part: str) -> str:
+    """What a part of a checkpoint is called for this rank; of rank 0 as in a single process."""
+    return f"rank{rank()}-{part}" if rank() else part
 
 
 # what comes of a checkpoint that is intact but was not written by a trainer
@@ -559,6 +664,9 @@ def train(
     so often that saving takes more than a twentieth of the time. Ctrl-C, SIGTERM and SIGHUP end
     the training with everything saved.
 
+    In processes that have joined (`wmlib.distributed.joined`) the agent is trained by all of them,
+    each with an `env` of its own, and `steps` counts the steps of all.
+
     Raises:
         BadInput: neither steps nor minutes, a number out of range, spaces that do not fit, a
             directory in use or damaged, or no TensorBoard.
@@ -580,22 +688,23 @@ def train(
             raise BadInput(f"{name} is {number}; it must be at least {low}.")
     if resume and out is None:
         raise BadInput("resume needs the run's directory in `out`.")
-    writer = summary_writer(out) if tensorboard else None
-    seed_everything(seed)
-    test = eval_env
-    if test is None and (eval_episodes or eval_every):  # now: better to fail before the training
+    writer = summary_writer(out) if tensorboard and rank() == 0 else None
+    seed_everything(own_seed(seed))
+    test, asked = eval_env, (eval_episodes or eval_every) and rank() == 0
+    if test is None and asked:  # now: better to fail before the training
         test = env.copies(min(max(eval_episodes, 1), 100), 10_000)
     with contextlib.nullcontext() if test is None or test is eval_env else contextlib.closing(test):
         if out is not None and resume:
             out = run_folder(out)
             latest(out)  # before anything is written there
-        trainer = Trainer(agent, env, seed, out)
+        trainer = (SharedTrainer if count() > 1 else Trainer)(agent, env, seed, out)
         trainer.eval_env = eval_env
         with contextlib.nullcontext() if out is None else lock_run(out):
             if resume:
                 trainer.resume()
             elif out is not None:
-                open_run(out, describe_agent(agent, env.spec, seed))
+                about = describe_agent(agent, env.spec, seed)
+                together(partial(open_run, out, about), alone=True)
             if resume and steps is not None and trainer.steps >= steps:
                 say(f"{out} is already at {trainer.steps} steps; --steps {steps} counts from 0.")
             if writer is not None:
@@ -611,7 +720,7 @@ def train(
                 f"{c.batch_size} x {c.batch_length} (--batch-size, --batch-length)."
             )
         returns = np.zeros(0)
-        if test is not None and eval_episodes and not interrupted:
+        if test is not None and eval_episodes and not interrupted and rank() == 0:
             try:
                 returns = evaluate(agent, test, eval_episodes, progress=progress)
             except KeyboardInterrupt:  # what was trained is saved
