@@ -206,17 +206,19 @@ class Fails(World):
 
     at = 7
     life = 0
+    error = OSError
 
     def step(self, action):
         type(self).life += 1
         if type(self).life == self.at:
-            raise OSError("the gripper is stuck")
+            raise self.error("the gripper is stuck")
         return super().step(action)
 
 
-@pytest.mark.parametrize("num_envs", [1, 3])
-def test_a_run_is_saved_when_its_world_fails(tmp_path, num_envs, capsys):
+@pytest.mark.parametrize(("num_envs", "error"), [(1, OSError), (3, OSError), (1, SystemExit)])
+def test_a_run_is_saved_when_its_world_fails(tmp_path, num_envs, error, capsys, monkeypatch):
     Fails.life = 0
+    monkeypatch.setattr(Fails, "error", error)
 
     def make():
         env = wmlib.make_env(Fails, num_envs=num_envs)
@@ -305,6 +307,21 @@ class Short(World):
         return np.array([self.time, 0], np.float32)
 
 
+class Hides(World):
+    """Shows nothing but its time; what it pays is chance."""
+
+    def reset(self, *, seed=None, options=None):
+        self.pay = np.random.default_rng().random()
+        return super().reset(seed=seed)
+
+    def seen(self):
+        return np.array([self.time, 0], np.float32)
+
+    def step(self, action):
+        obs, _, *rest = super().step(action)
+        return obs, self.pay, *rest
+
+
 class Refuses(World):
     """Cannot be reset more than once within its life of a second start."""
 
@@ -330,7 +347,7 @@ class Pair(World):
         return {"camera": camera, "joints": np.zeros(2, np.float32)}
 
 
-@pytest.mark.parametrize("world", [Deaf, Aging, Refuses, Pair])
+@pytest.mark.parametrize("world", [Deaf, Aging, Hides, Refuses, Pair])
 def test_episodes_that_do_not_come_back_are_given_up_with_a_sentence(world, tmp_path, capsys):
     if world is Refuses:
         world.starts = 0

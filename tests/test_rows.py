@@ -638,9 +638,12 @@ VECTOR = Box(-1, 1, (2,), np.float32)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"id": "CartPole-v7"}, "^Unknown environment 'CartPole-v7'; did you mean 'CartPole-v1'?"),
+        ({"id": "CartPole-v7"}, "^Unknown environment 'CartPole-v7'; did you mean 'CartPole-v1'"),
         ({"id": "Pendulum"}, "Unknown environment 'Pendulum'; did you mean 'Pendulum-v1'"),
-        ({"id": "qqqqqqqq"}, "Unknown environment 'qqqqqqqq'; see gymnasium.pprint_registry"),
+        (
+            {"id": "qqqqqqqq"},
+            "Unknown environment 'qqqqqqqq'; see gymnasium.pprint_registry.*--import",
+        ),
         ({"id": "nowhere:Foo-v0"}, "'nowhere:Foo-v0' needs what is not installed .*nowhere"),
         ({"id": "test/NeedsPackage-v0"}, "not installed .nothing of that kind is installed"),
         ({"id": "test/NeedsModule-v0"}, "not installed .No module named 'nowhere'"),
@@ -755,6 +758,12 @@ def test_numbers_that_are_none_are_told_where_they_come_from(settings, sentence)
 def test_nan_in_the_first_row():
     with pytest.raises(BadInput, match="observation of environment 0 at step 0 is nan"):
         given(obs={0: np.array([np.nan, 0])}).reset(0)
+
+
+@pytest.mark.parametrize("world", [Dice(), Dice, "CartPole-v1"], ids=["made", "class", "id"])
+def test_what_is_no_vector_environment_is_refused(world):
+    with pytest.raises(BadInput, match="takes a vector environment; make_env takes .*(Dice|Cart)"):
+        RowEnv(world)
 
 
 def test_other_autoreset_modes_are_refused():

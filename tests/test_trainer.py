@@ -1156,6 +1156,26 @@ def test_an_episode_without_end_is_counted_up_to_a_limit(capsys):
     assert "had no end after 30 steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_picture_in_a_vector_is_not_taken_without_a_word(flat, capsys):
+    class Camera(Endless):
+        observation_space = gym.spaces.Dict(
+            camera=gym.spaces.Box(0, 255, (32, 32, 3), np.uint8),
+            joints=gym.spaces.Box(-1, 1, (2,)),
+        )
+
+        def reset(self, *, seed=None, options=None):
+            return self.observation_space.sample(), {}
+
+        def step(self, action):
+            return self.observation_space.sample(), 1.0, False, False, {}
+
+    make = lambda: gym.wrappers.FlattenObservation(Camera()) if flat else Camera()  # noqa: E731
+    env = wmlib.make_env(make, 4)
+    wmlib.train(make_agent(env), env, 4, eval_episodes=0, progress=False)
+    assert ("a vector of 3,074 numbers" in capsys.readouterr().err) == flat
+
+
 def test_a_world_that_exists_once_can_be_trained(tmp_path, capsys):
     env = wmlib.make_env(Endless())
     agent = make_agent(env)

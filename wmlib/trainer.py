@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -44,12 +45,13 @@ from wmlib.play import endings, evaluate
 from wmlib.replay import Replay
 from wmlib.rssm import State
 from wmlib.runtime import STDERR, handling, interruptible, say, seed_everything
-from wmlib.spaces import each, random_actions
+from wmlib.spaces import each, parts, random_actions
 
 __all__ = ["Result", "SharedTrainer", "Trainer", "train"]
 
 MANY = 1000  # steps of environments that take a noticeable time
 ROWS = "replay-"  # parts of a checkpoint that hold a block of replay; its number follows
+WIDE = 1000  # numbers of a vector that may be a picture
 SPARING = 20  # times as long as a save took, at least, until the next one
 
 
@@ -690,6 +692,12 @@ def train(
         raise BadInput("resume needs the run's directory in `out`.")
     writer = summary_writer(out) if tensorboard and rank() == 0 else None
     seed_everything(own_seed(seed))
+    for part in parts(agent.obs_space).values():
+        if isinstance(part, Box) and len(part.shape) == 1 and part.shape[0] > WIDE:
+            say(
+                f"{env.spec['id']} shows a vector of {part.shape[0]:,} numbers; if there is a "
+                "picture in it, show it as one, not flattened."
+            )
     test, asked = eval_env, (eval_episodes or eval_every) and rank() == 0
     if test is None and asked:  # now: better to fail before the training
         test = env.copies(min(max(eval_episodes, 1), 100), 10_000)

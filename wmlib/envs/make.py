@@ -189,7 +189,8 @@ def hint(name: str) -> str:
                 return f"write '{package}:{name}', which imports {package} first."
             return f"it needs the package {package}, which is not installed."
     close = difflib.get_close_matches(name, list(gymnasium.registry), n=1)
-    return f"did you mean {close[0]!r}?" if close else "see gymnasium.pprint_registry() for all."
+    cure = f"did you mean {close[0]!r}" if close else "see gymnasium.pprint_registry() for all"
+    return f"{cure}, or is it known once its module is imported (--import MODULE)?"
 
 
 def creator_of(entry_point: str | Callable) -> tuple[Callable, set[str] | None]:
@@ -242,7 +243,7 @@ def copies_of(
         if pixels and modes is not None and "rgb_array" not in modes:
             raise BadInput(f"{spec.id!r} has no pixels: its render modes are {modes}.")
         takes_it = names is None or "render_mode" in names  # others draw without being asked
-        asked = takes_it and (pixels or "rgb_array" in (modes or ["rgb_array"]))
+        asked = takes_it and (pixels or modes is None or "rgb_array" in modes)
         maybe = names is None and modes is None and "render_mode" not in kwargs
         if asked:
             kwargs = {"render_mode": "rgb_array", **kwargs}

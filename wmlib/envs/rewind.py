@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, TypeAlias
 
 import gymnasium
@@ -39,6 +40,7 @@ class Rewind(gymnasium.Wrapper):
         self.episode = -1
         self.actions: list[np.ndarray] = []
         self.taken = 0  # steps of the running episode
+        self.trace = 0  # checksum of all that it has shown
         self.over = False
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
@@ -52,7 +54,7 @@ class Rewind(gymnasium.Wrapper):
             self.episode = -1
         self.episode += 1
         self.actions = []
-        self.taken = 0
+        self.taken = self.trace = 0
         self.over = False
         found = self.env.reset(seed=self.seed, options=options)
         obs, info = self._values("reset", found, ("observation", "info"))
@@ -86,15 +88,16 @@ class Rewind(gymnasium.Wrapper):
         if np.ndim(reward) or np.asarray(reward).dtype.kind not in "biuf":
             self._complain(f"must give one number as reward and gave {reward!r} {place}")
         self._check(obs, place)
+        self.trace = checksum(reward, self.trace)
         self.over = bool(terminated or truncated)
         return obs, reward, terminated, truncated, info
 
     def state_dict(self) -> dict[str, Any]:
-        """Return base seed, episode number and the actions (k, ...) of the running episode.
+        """Return base seed, episode number, the actions (k, ...) of the running episode, its trace.
 
         The actions are None if there are too many to be kept.
         """
-        state = {"base": self.base, "episode": self.episode, "actions": None}
+        state = {"base": self.base, "episode": self.episode, "actions": None, "trace": self.trace}
         if self.taken > LONGEST:
             return state
         space: Space = self.env.action_space
@@ -105,7 +108,8 @@ class Rewind(gymnasium.Wrapper):
         """Play the episode back to where `state_dict` was called; returns the observation there.
 
         If there is no way back, because actions are missing or the environment does not obey its
-        seed, the result is None, and the next step begins the next episode.
+        seed, the result is None, and the next step begins the next episode. What was seen last may
+        be the same by chance: all that the episode has shown is compared.
         """
         self.base = int(state["base"])
         self.episode = int(state["episode"])
@@ -121,8 +125,11 @@ class Rewind(gymnasium.Wrapper):
                 if self.over:
                     return None  # it ended too early
                 obs, *_ = self.step(action)
-        except Exception:  # whatever happens inside an environment that is not where it was
+        except (Exception, SystemExit):  # whatever happens in a world that is not where it was
             self.episode = int(state["episode"])
+            self.over = True
+            return None
+        if self.trace != state.get("trace", self.trace):  # older states have none
             self.over = True
             return None
         return obs
@@ -145,9 +152,21 @@ class Rewind(gymnasium.Wrapper):
     def _check(self, obs: Any, place: str) -> None:
         if why := fault(self.env.observation_space, obs):
             self._complain(f"{why} {place}")
+        self.trace = checksum(obs, self.trace)
 
     def _complain(self, sentence: str) -> Any:
         raise BadInput(f"Environment {self.name!r} {sentence}.")
+
+
+def checksum(obs: Any, start: int) -> int:
+    """Go on with a checksum over an observation, through dicts and tuples; floats as float32."""
+    if isinstance(obs, dict | tuple):
+        for part in obs.values() if isinstance(obs, dict) else obs:
+            start = checksum(part, start)
+        return start
+    array = np.asarray(obs)
+    kind = np.float32 if array.dtype.kind == "f" else array.dtype
+    return start if array.dtype.kind == "O" else zlib.crc32(array.astype(kind).tobytes(), start)
 
 
 def steps_back(worlds: dict[str, Any]) -> int:

@@ -76,6 +76,8 @@ class RowEnv:
         reader: ObsReader | None = None,
         remake: Callable[[int, int], RowEnv] | None = None,
     ):
+        if not isinstance(vec, VectorEnv):
+            raise BadInput(f"RowEnv takes a vector environment; make_env takes {vec!r}, too.")
         self.vec = vec
         self.num_envs = vec.num_envs
         self.seed = check_seed(seed)
@@ -267,7 +269,11 @@ class RowEnv:
 
     def _obs(self, obs: Any) -> Tree:
         """Convert N observations to those of the row, never aliasing the environment's own."""
-        return each(lambda part: self._finite("observation", part), self.reader(obs))
+        try:
+            found = self.reader(obs)
+        except BadInput as error:
+            raise BadInput(f"Environment {self.spec['id']!r}: {error}") from error
+        return each(lambda part: self._finite("observation", part), found)
 
     def _reward(self, reward: Any) -> np.ndarray:
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite
@@ -317,7 +323,7 @@ def explained(id: str, what: str, kind: str = "Environment") -> Iterator[None]:
     except (DependencyNotInstalled, ImportError) as error:
         text = " ".join(str(error).split()) + cure(error)
         raise BadInput(f"{kind} {id!r} needs what is not installed ({text}).") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # some leave when their window is closed
         text = f"{type(error).__name__}: {' '.join(str(error).split())}{cure(error)}"
         raise BadInput(f"{kind} {id!r} cannot be {what} ({text}).") from error
 
@@ -332,7 +338,7 @@ CURES = {
 }
 
 
-def cure(error: Exception) -> str:
+def cure(error: BaseException) -> str:
     """Words to add to an error that looks like a known one; none to another."""
     text = f"{type(error).__name__}: {error}"
     return next((f"; {words}" for sign, words in CURES.items() if re.search(sign, text)), "")
