@@ -18,7 +18,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Text, Tuple
 from PIL import Image
 
 import wmlib
-from wmlib.__main__ import COMMANDS, _env_args, main, parse
+from wmlib.__main__ import COMMANDS, _env_args, _new_run, main, parse
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import (
     checkpoints,
@@ -149,6 +149,7 @@ BAD = {
     "half a config": (["train", "CartPole-v1", "--batch_size", "2.5"], "must be a whole number"),
     "half an episode": (["evaluate", "run", "--episodes", "0.5"], "--episodes is 0.5"),
     "nobody's home": (["train", "CartPole-v1", "--out", "~nobody-here/x"], "~nobody-here/x"),
+    "a thousand levels": (["train", "CartPole-v1", "--out", "a/" * 1000], "Cannot write to a/a"),
     "negative steps": (["train", "CartPole-v1", "--steps", "-1"], "steps"),
     "no episodes": (["train", "CartPole-v1", "--eval-episodes", "-1"], "eval_episodes"),
     "unknown device": (["train", "CartPole-v1", "--device", "abacus"], "abacus"),
@@ -459,6 +460,12 @@ def test_runs_without_a_name_get_one_of_their_own(capsys):
     words = ["train", "wmlib/Curtain-v0", *SMALL, "--steps", 4]
     assert good(capsys, *words)["run"] == "runs/Curtain-v0-tiny-seed0"
     assert good(capsys, *words)["run"] == "runs/Curtain-v0-tiny-seed0-2"
+
+
+@pytest.mark.parametrize("env", ["shimmy:dm_control/fish-swim-v0", "my.worlds:Arm", r"a\b*?\"<|>c"])
+def test_the_name_of_a_run_is_possible_on_every_system(env):
+    name = _new_run(env, "tiny", 0).removeprefix("runs/")
+    assert name.endswith("-tiny-seed0") and not set(name) & set('\\/:*?"<>|')
 
 
 def test_the_settings_of_a_world_reach_it(capsys):
