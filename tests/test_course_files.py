@@ -117,8 +117,8 @@ def mine(clone):
     return course.writable("notebooks/mine") / "nb07"
 
 
-def store(folder):
-    env = wmlib.make_env("wmlib/Curtain-v0", 2, 0)
+def store(folder, world="wmlib/Curtain-v0"):
+    env = wmlib.make_env(world, 2, 0)
     small = wmlib.preset("tiny", deter=16, hidden=16, units=16, depth=8, stoch=2, classes=4)
     agent = wmlib.Dreamer(env.single_observation_space, env.single_action_space, small)
     about = describe_agent(agent, env.spec, seed=0)
@@ -134,11 +134,15 @@ def test_without_one_nothing_is_said(mine, capsys):
     assert course.own_agent("nb07") is None and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage", ["empty", "truncated", "a file", "no checksums", "unreadable"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "truncated", "a file", "no checksums", "unreadable", "another world"]
+)
 def test_a_damaged_one_is_one_sentence(damage, mine, capsys, monkeypatch):
     if damage == "unreadable":
         refused = PermissionError(errno.EACCES, "Permission denied", str(mine))
         monkeypatch.setattr("pathlib.Path.exists", Mock(side_effect=refused))
+    elif damage == "another world":
+        store(mine, "CartPole-v1")
     elif damage == "empty":
         mine.mkdir()
     elif damage == "a file":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wmlib.agent import Dreamer
 from wmlib.checkpoint import load_agent
+from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
 
 __all__ = ["Notebook", "home", "notebooks", "own_agent", "results", "writable"]
@@ -91,11 +92,17 @@ def writable(name: str) -> Path:
 def own_agent(name: str) -> Dreamer | None:
     """The agent that an earlier notebook of yours has left in `notebooks/mine`, on the CPU.
 
-    If there is none, or it cannot be loaded, the result is None; the latter is also reported.
+    None if there is none. Where it cannot be loaded, or comes from a world other than Curtain, one
+    sentence says so, and the result is None as well.
     """
     try:
         folder = home() / "notebooks" / "mine" / name
-        return load_agent(folder, "cpu")[0] if folder.exists() else None
+        if not folder.exists():
+            return None
+        agent = load_agent(folder, "cpu")[0]
+        world = make_env("wmlib/Curtain-v0")
+        agent.check_spaces(world.single_observation_space, world.single_action_space)
+        return agent
     except (BadInput, OSError) as error:
-        print(f"Your own agent cannot be used: {error}")
+        print(f"Your own agent in {name} cannot be used: {error}")
         return None
