@@ -1,8 +1,8 @@
 """Command line: python -m wmlib COMMAND.
 
-The commands are check, doctor, train, evaluate, dream, export, bench, gpu and experiment. Results
-go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad input, 1
-failure.
+The commands are check, doctor, train, evaluate, dream, page, export, bench, gpu and experiment.
+Results go to stdout as one line of JSON, everything else to stderr. Exit codes: 0 done, 2 bad
+input, 1 failure.
 """
 
 import ast
@@ -149,6 +149,20 @@ class Dream:
 
 
 @dataclass
+class Page:
+    """Write a web page that needs nothing else, to play in the world and in the dream of it."""
+
+    run: POSITIONAL[str]
+    """Run directory, checkpoint, agent file, or the name of a shipped agent."""
+    out: str = "dream.html"
+    context: int = 4
+    """Real frames seen before the eyes close; the page can change it."""
+    seed: int = 0
+    imports: Imports = ()
+    """Modules to import first, such as the one in which the environment is."""
+
+
+@dataclass
 class Export:
     """Write an agent's weights to one file for sharing, and time how long it takes to act."""
 
@@ -213,7 +227,8 @@ class Gpu:
 
 
 COMMANDS = {"check": Check, "train": Train, "evaluate": Evaluate, "dream": Dream, "bench": Bench}
-COMMANDS |= {"doctor": Doctor, "gpu": Gpu, "export": Export, "experiment": Experiment}
+COMMANDS |= {"doctor": Doctor, "page": Page, "gpu": Gpu, "export": Export}
+COMMANDS |= {"experiment": Experiment}
 
 
 def run_train(args: Train) -> str:
@@ -330,6 +345,15 @@ def run_dream(args: Dream) -> str:
         seed=args.seed,
     )
     return json.dumps({"run": args.run, "out": args.out, "frames": frames})
+
+
+def run_page(args: Page) -> str:
+    """Write the page; returns a line of JSON."""
+    from wmlib import page
+
+    agent, about = find_agent(args.run, "cpu")
+    size = page.write(agent, env_spec(about), args.out, args.context, args.seed)
+    return json.dumps({"run": args.run, "out": args.out, "bytes": size})
 
 
 def run_export(args: Export) -> str:
@@ -552,7 +576,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     actions = {Train: run_train, Doctor: run_doctor, Evaluate: run_evaluate, Dream: run_dream}
     actions |= {Check: run_check, Bench: run_bench, Experiment: run_experiment, Export: run_export}
-    actions |= {Gpu: run_gpu}
+    actions |= {Gpu: run_gpu, Page: run_page}
     try:
         with handling(signal.default_int_handler):
             args = parse(sys.argv[1:] if argv is None else argv)
