@@ -197,6 +197,7 @@ def test_a_signal_to_torchrun_saves_the_run_of_both_processes(tmp_path, capsys):
 
 SEVERAL = """
     import json, os, sys
+    from pathlib import Path
     import gymnasium as gym
     from gymnasium.envs.classic_control import CartPoleEnv
     from wmlib.__main__ import main
@@ -215,6 +216,8 @@ SEVERAL = """
     with joined():
         codes = [main(words) for words in json.loads(sys.argv[1])]
     assert codes == [0, 0, 0, 2, 2], codes
+    threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    assert not any("gloo" in name for name in threads), threads
 """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -51,6 +52,9 @@ def joined() -> Iterator[None]:
     ):
         yield
         return
+    # when first imported within a group, as the first update does, it keeps the group's threads
+    # until Python ends, and one of them may then abort the process
+    importlib.import_module("torch._dynamo")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
