@@ -104,8 +104,10 @@ DAYS = [
     "DreamConsole(wmlib.load_pretrained('curtain'))",
 ]
 TWO = f"{PICTURES}.filter(image => image.naturalWidth).length == 2"
+# An image whose source has just been replaced is not complete: decode() would fail.
 PIXELS = f"""async () => {{ const found = []; for (const image of {PICTURES}) {{
-    await image.decode(); const canvas = document.createElement('canvas');
+    while (!image.complete) await new Promise(requestAnimationFrame);
+    const canvas = document.createElement('canvas');
     canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
     canvas.getContext('2d').drawImage(image, 0, 0); found.push(canvas.toDataURL()); }}
     return found; }}"""
