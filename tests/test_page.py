@@ -286,14 +286,18 @@ def test_a_page_opens_plays_and_repeats_a_dream(kind, tmp_path, request):
     tab.on("pageerror", lambda error: problems.append(str(error)))
     tab.on("request", lambda asked: problems.append(asked.url) if asked.url[:4] == "http" else None)
     tab.goto(path.as_uri())
+    bare = "getComputedStyle(document.querySelector('#dream')).colorScheme"
+    assert tab.evaluate(bare) == "light dark"
     tab.wait_for_selector("#test.good", timeout=20_000)
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    tab.evaluate("window.keys = []; addEventListener('keydown', (event) => keys.push(event.key))")
     tab.keyboard.press("s")  # without the focus no key acts
     assert tab.inner_text("#frame") == "0"
     tab.focus("#player")
     for key in ("s", "s", tab.evaluate("player.keys[1]"), "s", "s", "s"):
         tab.keyboard.press(key)
     assert tab.inner_text("#frame") == "6" and tab.inner_text("#hand") == "you play"
+    assert tab.evaluate("keys") == ["s"]  # what is typed at the player stays there
     film = "JSON.stringify(player.dream.film.map((f) => [[...f.h], f.dream]))"
     played = tab.evaluate(film)
     assert tab.evaluate("player.dream.film.map((f) => f.shut)")[-1]
@@ -306,7 +310,7 @@ def test_a_page_opens_plays_and_repeats_a_dream(kind, tmp_path, request):
     tab.keyboard.press("n")
     assert tab.inner_text("#frame") == "0"
     tab.keyboard.press("Space")
-    tab.wait_for_function("+document.getElementById('frame').textContent > 1")
+    tab.wait_for_function("player.dream.keys.length > 1")
     assert problems == []
     tab.close()
     other.close()
@@ -321,6 +325,64 @@ def test_what_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
         said = capsys.readouterr().err
         assert words in said and len(said.strip().splitlines()) == 1
     agent = load_pretrained("curtain")
-    with pytest.raises(BadInput, match="context is 0"):
-        page.write(agent, {"id": "wmlib/Curtain-v0"}, tmp_path / "dream.html", context=0)
+    for name in ("context", "horizon"):
+        with pytest.raises(BadInput, match=f"{name} is 0"):
+            page.write(agent, None, tmp_path / "dream.html", **{name: 0})
+    with pytest.raises(BadInput, match="was built for"):
+        page.write(agent, "CartPole-v1", tmp_path / "dream.html")
+    with pytest.raises(BadInput, match="needs the world"):
+        new_agent("vector").page(str(tmp_path / "dream.html"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_writes_its_page_whatever_names_its_world(tmp_path):
+    path = tmp_path / "dream.html"
+    agent = load_pretrained("cartpole")
+    size = agent.page(str(path))
+    assert '"world":"cartpole"' in path.read_text() and size == path.stat().st_size
+    for env in ("CartPole-v1", {"id": "CartPole-v1"}, make_env("CartPole-v1")):
+        assert agent.page(str(path), env) == size
+    new_agent("vector").page(str(path), world("vector"), horizon=7)
+    assert '"world":"recorded"' in path.read_text() and '"horizon":7' in path.read_text()
+
+
+FILM = """
+const dream = new Dream(data.page, 3, { context: 2, horizon: 3, temperature: 1, pinned: {} });
+while (!dream.over && dream.keys.length < 9) dream.step(dream.choice);
+result = dream.film.map((f) => [f.shut, f.surprise > 0]);"""
+
+
+def test_the_eyes_open_again_after_the_horizon():
+    found = node(page.script("dream.js") + FILM, page=page.content(load_pretrained("cartpole")))
+    assert found == [[t % 5 >= 2, t % 5 < 2] for t in range(10)]
+
+
+@pytest.mark.browser
+def test_players_of_a_site_share_a_page_and_follow_its_theme(tmp_path, request):
+    scripts = page.site_scripts()
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text)
+    hosts = '<div class="wmlib-player" data-player="console">a picture</div>' * 2
+    hosts += '<div class="wmlib-player" data-player="other">a picture</div>'
+    tags = "".join(f'<script defer src="{name}"></script>' for name in scripts)
+    style = "<style>button, #frame { display: none }</style>"
+    html = f'<!doctype html><html data-theme="dark"><title>site</title>{style}{tags}{hosts}</html>'
+    (tmp_path / "index.html").write_text(html)
+    problems: list[str] = []
+    tab = request.getfixturevalue("chromium").new_page()
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.goto((tmp_path / "index.html").as_uri())
+    players = tab.locator(".wmlib-player")
+    for k in (0, 1):
+        players.nth(k).locator("#test.good").wait_for()
+    players.nth(1).locator("#step").click()
+    assert [players.nth(k).locator("#frame").inner_text() for k in (0, 1)] == ["0", "1"]
+    assert tab.url.endswith("index.html")  # the address is the site's
+    paper = "host => getComputedStyle(host.shadowRoot.getElementById('player')).backgroundColor"
+    assert players.first.evaluate(paper) == "rgb(18, 22, 29)"
+    tab.evaluate("document.documentElement.dataset.theme = 'light'")
+    tab.wait_for_function("document.querySelector('.wmlib-player').style.colorScheme == 'light'")
+    assert players.first.evaluate(paper) == "rgb(255, 255, 255)"
+    assert players.nth(2).inner_text() == "a picture" and problems == []
+    tab.close()

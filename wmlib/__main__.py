@@ -157,6 +157,8 @@ class Page:
     out: str = "dream.html"
     context: int = 4
     """Real frames seen before the eyes close; the page can change it."""
+    horizon: int = 60
+    """Frames dreamt before they open again; the page can change it."""
     seed: int = 0
     imports: Imports = ()
     """Modules to import first, such as the one in which the environment is."""
@@ -352,7 +354,14 @@ def run_page(args: Page) -> str:
     from wmlib import page
 
     agent, about = find_agent(args.run, "cpu")
-    size = page.write(agent, env_spec(about), args.out, args.context, args.seed)
+    size = page.write(
+        agent,
+        env_spec(about),
+        args.out,
+        context=args.context,
+        horizon=args.horizon,
+        seed=args.seed,
+    )
     return json.dumps({"run": args.run, "out": args.out, "bytes": size})
 
 

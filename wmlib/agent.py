@@ -284,6 +284,19 @@ class Dreamer(nn.Module):
             )
         return Dream(*(each(lambda x: x.float().cpu().numpy(), part) for part in parts))
 
+    def page(self, path: str = "dream.html", env: Any = None, **settings: Any) -> int:
+        """Write one HTML file in which this agent dreams on its own; returns its size in bytes.
+
+        env: its world, as `make_env` takes it, or a `RowEnv`; not needed for those that ship with
+        an agent. settings: as for `wmlib.page.content`.
+
+        Raises:
+            BadInput: the file cannot be written, or the world is not the agent's.
+        """
+        from wmlib.page import write
+
+        return write(self, env, path, **settings)
+
     def check_spaces(self, obs_space: Space, act_space: Space) -> None:
         """Raise BadInput unless these are the spaces the agent was built for."""
         for name, mine, other in (

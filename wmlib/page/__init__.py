@@ -22,10 +22,12 @@ from wmlib.envs.make import make_env
 from wmlib.envs.rows import RowEnv
 from wmlib.errors import BadInput
 from wmlib.play import play
+from wmlib.pretrained import load_pretrained
 from wmlib.rssm import State
-from wmlib.spaces import Space, act_kind, action_size, classes, each, encode_action, obs_kind
+from wmlib.runtime import own_randomness
+from wmlib.spaces import Space, act_kind, action_size, alike, classes, each, encode_action, obs_kind
 
-__all__ = ["engine", "pack", "reference", "script", "write"]
+__all__ = ["content", "engine", "pack", "player", "reference", "script", "site_scripts", "write"]
 
 UNUSED = ("critic.slow.", "return_scale.")  # weights that only learning needs
 CONFIG = ("deter", "stoch", "classes", "blocks", "bins", "unimix", "coder")
@@ -41,50 +43,112 @@ def engine() -> str:
     return script("engine.js") + script("selftest.js")
 
 
+def player() -> str:
+    """The engine, its worlds, and `mount(element, page)`, which puts a player into an element."""
+    inside = f"<style>{script('player.css')}</style>{script('player.html')}"
+    template = f"const TEMPLATE = {as_json(inside)};\n"
+    return template + engine() + script("worlds.js") + script("dream.js") + script("player.js")
+
+
+def as_json(value: Any) -> str:
+    """JSON that can stand within a script element."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def site_scripts() -> dict[str, str]:
+    """Scripts, by file name, that bring shipped agents to every `.wmlib-player` of a page.
+
+    Such an element names what it shows: `data-player="console"`. Without them it keeps its content.
+    """
+    shown = content(load_pretrained("curtain"), {"id": "wmlib/Curtain-v0"})
+    start = """
+for (const host of document.querySelectorAll(".wmlib-player"))
+  if (WMLIB_PAGES[host.dataset.player]) mount(host, WMLIB_PAGES[host.dataset.player]);
+"""
+    return {
+        "wmlib-pages.js": f"const WMLIB_PAGES = {as_json({'console': shown})};",
+        "wmlib-player.js": f"(() => {{\n{player()}{start}}})();\n",
+    }
+
+
 def write(
-    agent: Dreamer,
-    spec: dict[str, Any],
-    path: str | Path,
-    context: int = 4,
-    seed: int = 0,
-    halves: bool = True,
+    agent: Dreamer, world: Any = None, path: str | Path = "dream.html", **settings: Any
 ) -> int:
     """Write one HTML file in which the agent dreams on its own; returns its size in bytes.
 
-    spec: what `make_env` needs to make the agent's world. Curtain and CartPole-v1 are in the page;
-    of other worlds it holds an episode that the agent plays now, from `seed`. context: frames that
-    the model sees before its eyes close.
+    world, settings: as for `content`.
 
     Raises:
-        BadInput: the path does not end in .html or cannot be written, or `context` is below 1.
+        BadInput: the path does not end in .html or cannot be written, or as `content` does.
     """
     path = Path(path)
     if path.suffix != ".html":
         raise BadInput(f"The page cannot be named {path}; its name must end in .html.")
     if not path.parent.is_dir():
         raise BadInput(f"Cannot write {path}: there is no directory {path.parent}.")
-    if context < 1:
-        raise BadInput(f"The context is {context}; it must be at least 1.")
     try_writing(path.parent, path)
+    page = content(agent, world, **settings)
+    show = 'const player = mount(document.getElementById("dream"), PAGE, { address: true });'
+    code = f"const PAGE = {as_json(page)};\n{player()}{show}"
+    text = script("page.html").replace("{{title}}", html.escape(page["title"]))
+    return path.write_bytes(text.replace("{{script}}", code).encode())
+
+
+def content(
+    agent: Dreamer,
+    world: Any = None,
+    context: int = 4,
+    horizon: int = 60,
+    seed: int = 0,
+    halves: bool = True,
+) -> dict[str, Any]:
+    """What `mount` needs to show an agent and its world, as JSON values.
+
+    world: the agent's, as a dict of arguments of `make_env`, as its first argument, or made; None
+    is the shipped one with the same spaces. Curtain and CartPole-v1 are in the page; of other
+    worlds it holds an episode that the agent plays now, from `seed`. context: frames that the model
+    sees before its eyes close. horizon: frames it then dreams, before they open again.
+    halves: weights in half precision.
+
+    Raises:
+        BadInput: `context` or `horizon` is below 1, or the world is not the agent's.
+    """
+    for name, frames in (("context", context), ("horizon", horizon)):
+        if frames < 1:
+            raise BadInput(f"The {name} is {frames}; it must be at least 1.")
     agent = copy.deepcopy(agent).cpu()
+    spec = arguments(agent, world)
     env = make_env(**{**spec, "num_envs": 1}, seed=seed)
+    agent.check_spaces(env.single_observation_space, env.single_action_space)
     large = sum(int(np.prod(part["shape"])) for part in parts_of(agent.obs_space)) > 4096
-    rows = play(agent, env, 60 if large else 160, seed)
-    short = {k: each(lambda x: x[:, : 3 if large else 10], v) for k, v in rows.items()}
-    title = f"A dream of {re.split('[/:]', spec['id'])[-1]}"
-    page = {
-        "title": title,
-        "context": context,
-        "pack": pack(agent, halves),
-        "reference": thin(reference(agent, short, 3 if large else 10)),
-        **world_of(agent, env, spec, rows),
-    }
+    with own_randomness(agent.device, seed):
+        rows = play(agent, env, 60 if large else 160, seed)
+        short = {k: each(lambda x: x[:, : 3 if large else 10], v) for k, v in rows.items()}
+        page = {
+            "title": f"A dream of {re.split('[/:]', spec['id'])[-1]}",
+            "context": context,
+            "horizon": horizon,
+            "pack": pack(agent, halves),
+            "reference": thin(reference(agent, short, 3 if large else 10)),
+            **world_of(agent, env, spec, rows),
+        }
     env.close()
-    data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    code = [f"const PAGE = {data};", engine(), script("worlds.js"), script("player.js")]
-    text = script("page.html").replace("{{title}}", html.escape(title))
-    text = text.replace("{{css}}", script("page.css")).replace("{{script}}", "\n".join(code))
-    return path.write_bytes(text.encode())
+    return page
+
+
+def arguments(agent: Dreamer, world: Any) -> dict[str, Any]:
+    """Arguments of `make_env` for a world, however it is given."""
+    if isinstance(world, dict):
+        return world
+    if world is not None:
+        return (world if isinstance(world, RowEnv) else make_env(world)).spec
+    for name in ("wmlib/Curtain-v0", "CartPole-v1"):
+        env = make_env(name)
+        if alike(agent.obs_space, env.single_observation_space) and alike(
+            agent.act_space, env.single_action_space
+        ):
+            return env.spec
+    raise BadInput('The page needs the world of this agent: agent.page("dream.html", env).')
 
 
 def world_of(

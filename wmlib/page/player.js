@@ -1,149 +1,31 @@
-// The player: a world and a trained agent's dream of it, under the same keys. All that is on screen
-// follows from the seed, the keys and the settings, so a dream can be played again and shared.
+// The player: what is on screen of a Dream, and what keys, clicks and time do to it.
 //
-// PAGE = {title, world, pack, reference, rows, choices}, written by wmlib.page.write.
+// mount(host, page) puts one into an element of any page. It lives in a shadow tree: no style and no
+// key passes between it and the page around it.
 "use strict";
-
-const $ = (id) => document.getElementById(id);
-const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz";
-const LEVELS = DIGITS.length ** 2; // of one number of a continuous action, two digits each
-
-// Keys: actions as text of a fixed width, and as the model takes them.
-class Actions {
-  constructor(action) {
-    this.action = action;
-    this.continuous = action.kind === "continuous";
-    this.count = this.continuous ? 1 + 2 * action.size : action.sizes.reduce((a, b) => a * b, 1);
-    this.width = this.continuous ? 2 * action.size : this.count > DIGITS.length ? 2 : 1;
-  }
-
-  text(number) { // in base 36
-    const digits = number.toString(DIGITS.length);
-    return digits.padStart(this.continuous ? 2 : this.width, "0");
-  }
-
-  // The key of what a person can choose: an index, or for numbers: rest, -1 and +1 of each.
-  choice(index) {
-    if (!this.continuous) return this.text(index);
-    const numbers = new Float32Array(this.action.size);
-    if (index) numbers[(index - 1) >> 1] = index % 2 ? -1 : 1;
-    return this.key(numbers);
-  }
-
-  key(vector) { // what the model takes -> text
-    const level = (x) => Math.round(((Math.max(-1, Math.min(1, x)) + 1) / 2) * (LEVELS - 1));
-    if (this.continuous) return Array.from(vector, (x) => this.text(level(x))).join("");
-    let at = 0, number = 0;
-    for (const size of this.action.sizes) {
-      number = number * size + vector.subarray(at, at + size).indexOf(1);
-      at += size;
-    }
-    return this.text(number);
-  }
-
-  vector(key) { // text -> what the model takes
-    const pairs = this.continuous ? key.match(/../g) : [];
-    const number = parseInt(key, DIGITS.length);
-    if (this.continuous)
-      return Float32Array.from(pairs, (pair) => (2 * parseInt(pair, DIGITS.length)) / (LEVELS - 1) - 1);
-    let rest = number;
-    const chosen = [...this.action.sizes].reverse().map((size) => {
-      const part = rest % size;
-      rest = (rest - part) / size;
-      return part;
-    });
-    return oneHot(chosen.reverse(), this.action.sizes);
-  }
-
-  valid(keys) {
-    const parts = keys.match(new RegExp(`.{1,${this.width}}`, "g")) ?? [];
-    const good = (key) => key.length === this.width && /^[0-9a-z]+$/.test(key)
-      && (this.continuous || parseInt(key, DIGITS.length) < this.count);
-    return parts.every(good) ? parts : [];
-  }
-}
-
-// One episode: frames of the world and of the model, from a seed, keys and settings.
-class Dream {
-  constructor(page, seed, settings) {
-    const makers = { curtain: () => new Curtain(page.rules), cartpole: () => new CartPole() };
-    this.world = (makers[page.world] ?? (() => new Recorded(page.rows)))();
-    this.agent = new Agent(page.pack);
-    this.actions = new Actions(page.pack.action);
-    this.begin(seed, settings);
-  }
-
-  begin(seed, settings) {
-    Object.assign(this, { seed, settings, keys: [], film: [], dreamt: 0, real: 0 });
-    this.world.reset(new Dice(seed));
-    this.agent.pinned = settings.pinned;
-    this.see(new Float32Array(this.actions.vector(this.actions.choice(0)).length), null);
-  }
-
-  // Chance depends on the seed and the frame only: the same keys give the same dream.
-  see(vector, action) {
-    const { agent, world, settings, film } = this, t = film.length;
-    agent.dice = new Dice(this.seed * 1009 + t);
-    const shut = t >= settings.context || !world.obs;
-    if (shut) agent.imagine(vector, settings.temperature);
-    else agent.observe(world.obs, vector, t === 0);
-    const reward = t ? agent.reward() : 0;
-    this.choice = this.actions.key(agent.act());
-    this.real += world.reward;
-    this.dreamt += reward;
-    film.push({ real: world.obs, dream: agent.decode(), shut, action,
-      surprise: agent.surprise(), prior: agent.prior, posterior: agent.posterior, h: agent.h });
-  }
-
-  get over() { return this.world.over; }
-  get suggestion() { return this.world.next ?? this.choice; } // of the agent, or of its recording
-
-  step(key) {
-    if (this.over) return;
-    this.keys.push(key);
-    const vector = this.actions.vector(key);
-    const action = this.world.rows ? key : parseInt(key, DIGITS.length);
-    this.world.step(action);
-    this.see(vector, action);
-  }
-
-  // Verdict and sentence; the third is the frame where the two parted.
-  verdict() {
-    const { world, film } = this, shut = film.at(-1).shut;
-    if (world.judge)
-      return world.judge(film.map((f) => ({ ...f, real: f.real[""], dream: f.dream[""] })));
-    if (!world.obs) return ["dreaming", "The recording does not go on like this: free play in the dream."];
-    if (!shut) return ["together", "The eyes are open: the model sees what the world shows."];
-    const apart = distance(this.agent.parts, film.at(-1));
-    return [apart > 0.5 ? "apart" : "dreaming",
-      `Eyes closed: dream and world are ${apart.toFixed(2)} apart. Error or luck takes an oracle.`];
-  }
-}
-
-// Mean difference of a frame and its dream, in brightness, symlog or probability.
-function distance(parts, { real, dream }) {
-  const off = parts.map(({ name, kind, sizes }) => {
-    const target = kind === "discrete" ? oneHot(real[name], sizes) : real[name];
-    const as = { image: (x, d) => x / 255 - d, vector: (x, d) => symlog(x) - symlog(d) }[kind] ?? ((x, d) => x - d);
-    return dream[name].reduce((sum, d, i) => sum + Math.abs(as(target[i], d)), 0) / target.length;
-  });
-  return off.reduce((a, b) => a + b, 0) / off.length;
-}
 
 // ------------------------------------------------------------------ drawing
 
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+const palette = {}; // colours of the theme, by name; all players of a page share it
+const colour = (name) => palette[name];
 
 // A canvas as sharp as the screen -> its context, in CSS pixels, cleared.
 function sheet(canvas, height) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth || 300;
-  canvas.width = width * ratio;
-  canvas.height = height * ratio;
-  canvas.style.height = height + "px";
-  const pen = canvas.getContext("2d");
-  pen.scale(ratio, ratio);
-  pen.imageSmoothingEnabled = false;
+  const pen = canvas.getContext("2d"), size = [width, height].map((x) => Math.round(x * ratio));
+  if (canvas.width !== size[0] || canvas.height !== size[1]) {
+    [canvas.width, canvas.height] = size;
+    canvas.style.height = height + "px";
+  }
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.clearRect(0, 0, width, height);
+  Object.assign(pen, { imageSmoothingEnabled: false, globalAlpha: 1 });
   return [pen, width, height];
+}
+
+// Between two frames: a share of the way from one list of numbers to the next.
+function between(before, now, share) {
+  return before && now && share < 1 ? now.map((x, i) => before[i] + share * (x - before[i])) : now;
 }
 
 function drawImage(canvas, values, [rows, columns, channels], scale) {
@@ -240,12 +122,21 @@ function drawSurprise(canvas, film) {
 
 // ------------------------------------------------------------------ the player
 
+const signed = (x) => x.toFixed(2).replace("-", "−");
+const FADE = 120; // ms from one frame to the next, at most
+
 class Player {
-  constructor(page) {
-    Object.assign(this, { page, playing: false, agentDrives: true, drivers: new Set(), waiting: null, held: null });
+  // address: the address of the page holds the dream, and is read.
+  constructor(host, page, address) {
+    this.host = host;
+    this.root = host.shadowRoot ?? host.attachShadow({ mode: "open" });
+    this.root.innerHTML = TEMPLATE;
+    host.dataset.lmSuppressShortcuts = "true"; // keys typed here are no commands of JupyterLab
+    Object.assign(this, { page, address, playing: false, agentDrives: true, drivers: new Set(),
+      waiting: null, held: null, then: 0, ticked: 0, frames: 0 });
     this.scores = { you: [], agent: [] };
     this.streak = 0;
-    this.settings = { context: page.context, temperature: 1, pinned: {} };
+    this.settings = { context: page.context, horizon: page.horizon, temperature: 1, pinned: {} };
     this.dream = new Dream(page, 1, this.settings);
     this.names = page.choices ?? Array.from({ length: this.dream.actions.count }, (_, i) => String(i));
     const arrows = { 2: ["ArrowLeft", "ArrowRight"], 3: ["ArrowLeft", "ArrowDown", "ArrowRight"] };
@@ -253,13 +144,17 @@ class Player {
       ? ["ArrowDown", "ArrowLeft", "ArrowRight", ..."12345678"]
       : arrows[this.names.length] ?? [..."1234567890qwertyuiop"];
     this.build();
+    this.paint();
     this.read();
     setTimeout(() => this.test(), 50);
   }
 
+  $(id) { return this.root.getElementById(id); }
+
   build() {
-    const { parts } = this.dream.agent, { stoch, classes } = this.page.pack.config;
+    const { parts } = this.dream.agent, { stoch, classes } = this.page.pack.config, $ = (id) => this.$(id);
     const make = (parent, tag, fields) => parent.appendChild(Object.assign(document.createElement(tag), fields));
+    $("title").textContent = this.page.title;
     this.views = parts.map((part) => {
       const view = { part, canvases: {} }, cart = this.page.world === "cartpole";
       for (const side of cart || part.kind !== "vector" ? ["real", "dream"] : []) {
@@ -281,18 +176,40 @@ class Player {
     for (let k = 0; k < classes; k++) make($("class"), "option", { value: k, textContent: k + 1 });
     const clicks = { play: () => this.toggle(), step: () => this.tick(), hand: () => this.hand(), new: () => this.fresh() };
     for (const [id, act] of Object.entries(clicks)) $(id).onclick = act;
-    $("context").value = this.settings.context;
-    for (const id of ["context", "temperature", "latent", "class"]) $(id).oninput = () => this.set();
+    for (const id of ["context", "horizon"]) $(id).value = this.settings[id];
+    for (const id of ["context", "horizon", "temperature", "latent", "class"]) $(id).oninput = () => this.set();
     $("player").onkeydown = (event) => this.key(event, clicks);
-    $("player").onkeyup = () => { this.held = null; };
-    addEventListener("resize", () => this.draw());
-    addEventListener("hashchange", () => { if (location.hash !== this.code()) this.read(); });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    $("player").onkeyup = (event) => { this.held = null; event.stopPropagation(); };
+    $("player").onfocusout = () => { this.held = null; };
+    $("stage").onclick = () => $("player").focus();
+    let width = 0;
+    new ResizeObserver(() => {
+      if (width !== (width = $("player").clientWidth)) this.draw(); // the height follows from it
+    }).observe($("player"));
+    if (this.address) addEventListener("hashchange", () => { if (location.hash !== this.code()) this.read(); });
+    const repaint = () => { this.paint(); this.draw(); };
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
+    for (const node of [document.documentElement, document.body])
+      new MutationObserver(repaint).observe(node, { attributes: true });
+  }
+
+  // Colours of the theme: of the page around it, where that names one, else of the system.
+  paint() {
+    const { jpThemeLight } = document.body.dataset, { theme } = document.documentElement.dataset;
+    const named = { true: "light", false: "dark" }[jpThemeLight] ?? theme;
+    this.host.style.colorScheme = ["light", "dark"].includes(named) ? named : "light dark";
+    const probe = this.$("probe");
+    for (const name of ["ink", "soft", "line", "real", "dream"]) {
+      probe.style.color = `var(--${name})`;
+      palette[name] = getComputedStyle(probe).color;
+    }
   }
 
   key(event, clicks) {
     const { target, key } = event, letters = { " ": "play", s: "step", h: "hand", n: "new" };
-    if (event.ctrlKey || event.metaKey || event.altKey || /INPUT|SELECT/.test(target.tagName)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    event.stopPropagation();
+    if (/INPUT|SELECT/.test(target.tagName)) return;
     if (target.tagName === "BUTTON" && key === " ") return;
     const index = this.keys.indexOf(key);
     if (index < 0 && !letters[key]) return;
@@ -336,9 +253,22 @@ class Player {
 
   toggle() {
     this.playing = !this.playing;
-    clearInterval(this.timer);
-    if (this.playing) this.timer = setInterval(() => this.tick(), 1000 / this.dream.world.fps);
+    this.then = performance.now();
+    if (this.playing) requestAnimationFrame((now) => this.run(now));
     this.draw();
+  }
+
+  // Once per frame of the screen: steps that are due, and the way from the last frame to this one.
+  run(now) {
+    if (!this.playing || !this.host.isConnected) return;
+    const pause = 1000 / this.dream.world.fps;
+    if (now - this.then >= pause) {
+      this.then = now - this.then > 2 * pause ? now : this.then + pause; // what was missed is missed
+      this.tick();
+    }
+    this.frames++;
+    this.drawStage(Math.min(1, (now - this.then) / Math.min(pause, FADE)));
+    requestAnimationFrame((later) => this.run(later));
   }
 
   hand() { this.agentDrives = !this.agentDrives; this.draw(); }
@@ -355,24 +285,27 @@ class Player {
   }
 
   set() {
-    this.settings.context = Math.max(1, Math.round(+$("context").value) || 1);
+    const $ = (id) => this.$(id);
+    for (const id of ["context", "horizon"]) this.settings[id] = Math.max(1, Math.round(+$(id).value) || 1);
     this.settings.temperature = +$("temperature").value;
     this.settings.pinned = +$("latent").value < 0 ? {} : { [$("latent").value]: +$("class").value };
     this.again(this.dream.seed, this.dream.keys);
   }
 
-  // ---- the address: #seed.keys, then context, temperature and pin where they are not the usual
+  // ---- the address: #seed.keys, then context, horizon, temperature, pin where they are not the usual
 
   code() {
-    const { context, temperature, pinned } = this.settings, pin = Object.entries(pinned)[0];
-    const more = [context, temperature * 10, ...(pin ?? [])].map(Math.round);
-    const usual = context === this.page.context && temperature === 1 && !pin;
+    const { context, horizon, temperature, pinned } = this.settings, pin = Object.entries(pinned)[0];
+    const more = [context, horizon, temperature * 10, ...(pin ?? [])].map(Math.round), { page } = this;
+    const usual = context === page.context && horizon === page.horizon && temperature === 1 && !pin;
     return "#" + [this.dream.seed, this.dream.keys.join(""), ...(usual ? [] : more)].join(".");
   }
 
   read() {
-    const [seed, keys = "", context, tenths, latent, klass] = location.hash.slice(1).split(".");
+    const code = this.address ? location.hash.slice(1) : "1", $ = (id) => this.$(id);
+    const [seed, keys = "", context, horizon, tenths, latent, klass] = code.split(".");
     if (context >= 1) $("context").value = context;
+    if (horizon >= 1) $("horizon").value = horizon;
     if (tenths >= 1) $("temperature").value = tenths / 10;
     if (latent >= 0) [$("latent").value, $("class").value] = [latent, klass];
     this.dream.begin(Math.max(1, parseInt(seed) % 999983 || 1), this.settings);
@@ -382,20 +315,22 @@ class Player {
 
   // ---- what is shown
 
-  log(text) { $("log").textContent = text; }
+  log(text) { this.$("log").textContent = text; }
 
   draw() {
     const { dream, page } = this, frame = dream.film.at(-1), { stoch, classes } = page.pack.config;
+    const $ = (id) => this.$(id);
     const [verdict, reason, parted] = dream.verdict(), t = dream.keys.length;
-    document.body.classList.toggle("shut", frame.shut);
-    for (const { part, canvases, lines } of this.views) this.drawPart(part, canvases, lines, frame);
+    $("player").classList.toggle("shut", frame.shut);
+    this.drawStage(this.playing && dream.keys.length ? 0 : 1);
+    for (const { part, lines } of this.views) if (lines) this.drawNumbers(part, lines);
     $("eyes").textContent = frame.shut ? "the dream, eyes closed" : "the model, eyes open";
     $("verdict").textContent = parted === undefined ? verdict : `${verdict}, parted at frame ${parted}`;
     $("verdict").className = verdict;
     $("reason").textContent = reason;
     const mean = (list) => (list.length ? list.reduce((a, b) => a + b) / list.length : NaN);
-    const score = (list) => (list.length ? `${mean(list).toFixed(2)} (${list.length})` : "–");
-    const facts = { frame: t, world: dream.real.toFixed(2), dreamt: dream.dreamt.toFixed(2),
+    const score = (list) => (list.length ? `${signed(mean(list))} (${list.length})` : "–");
+    const facts = { frame: t, world: signed(dream.real), dreamt: signed(dream.dreamt),
       you: score(this.scores.you), agent: score(this.scores.agent), streak: this.streak };
     for (const [id, value] of Object.entries(facts)) $(id).textContent = value;
     $("play").textContent = this.playing ? "pause" : "play";
@@ -404,43 +339,58 @@ class Player {
     drawHeat($("h"), frame.h);
     drawBars($("z"), Array(stoch).fill(classes), [[frame.prior, "dream"], [frame.posterior, "real"]], 52);
     drawSurprise($("surprise"), dream.film);
-    if (location.hash !== this.code() && !this.playing) history.replaceState(null, "", this.code());
+    if (this.address && location.hash !== this.code() && !this.playing) history.replaceState(null, "", this.code());
   }
 
-  drawPart({ name, kind, shape, sizes }, canvases, lines, frame) {
-    const { film } = this.dream, cart = this.page.world === "cartpole", what = name || "observation";
-    for (const [side, canvas] of Object.entries(canvases)) {
-      const values = frame[side]?.[name], ink = side === "dream" && frame.shut ? "dream" : "real";
-      const whose = side === "real" ? "the real world" : "the model";
-      canvas.setAttribute("aria-label", `${what} of ${whose}, frame ${film.length - 1}`);
-      if (cart) drawCart(canvas, values, ink);
-      else if (kind === "image") drawImage(canvas, values, shape, side === "real" ? 1 : 255);
-      else {
-        const hot = side === "real" ? values && oneHot(values, sizes) : values;
-        let at = 0;
-        drawBars(canvas, sizes, [[hot && sizes.map((k) => hot.slice(at, (at += k))), ink]], 40);
+  // The newest frame of the world and of the model, or what lies between it and the one before.
+  drawStage(share) {
+    const { film } = this.dream, frame = film.at(-1), before = film.at(-2);
+    const soft = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1 : share;
+    for (const { part, canvases } of this.views) {
+      for (const [side, canvas] of Object.entries(canvases)) {
+        const values = between(before?.[side]?.[part.name], frame[side]?.[part.name], soft);
+        this.drawPart(part, canvas, values, side, side === "dream" && frame.shut ? "dream" : "real");
       }
     }
-    lines?.setAttribute("aria-label", `${what} over time: the world's numbers, and the dream's`);
-    const words = cart && ["position", "speed", "angle", "turning"];
-    if (lines) drawLines(lines, film, name, shape.reduce((a, b) => a * b, 1), words || null);
+  }
+
+  drawPart({ name, kind, shape, sizes }, canvas, values, side, ink) {
+    const whose = side === "real" ? "the real world" : "the model";
+    canvas.setAttribute("aria-label", `${name || "observation"} of ${whose}, frame ${this.dream.keys.length}`);
+    if (this.page.world === "cartpole") drawCart(canvas, values, ink);
+    else if (kind === "image") drawImage(canvas, values, shape, side === "real" ? 1 : 255);
+    else {
+      const hot = side === "real" ? values && oneHot(values.map(Math.round), sizes) : values;
+      let at = 0;
+      drawBars(canvas, sizes, [[hot && sizes.map((k) => hot.slice(at, (at += k))), ink]], 40);
+    }
+  }
+
+  drawNumbers({ name, shape }, canvas) {
+    canvas.setAttribute("aria-label", `${name || "observation"} over time: the world's numbers, and the dream's`);
+    const words = this.page.world === "cartpole" && ["position", "speed", "angle", "turning"];
+    drawLines(canvas, this.dream.film, name, shape.reduce((a, b) => a * b, 1), words || null);
   }
 
   test() {
     const { worst, where } = selfTest(this.page.pack, this.page.reference);
     const good = worst <= (this.page.pack.halves ? 2e-3 : 1e-5);
-    $("test").className = good ? "good" : "bad";
-    $("test").textContent = good
+    const note = this.$("test");
+    note.className = good ? "good" : "bad";
+    note.textContent = good
       ? `Self-test: this page computes what PyTorch computes (largest difference ${worst.toExponential(0)}).`
       : `Self-test failed: ${where} differs by ${worst.toExponential(1)}.`;
   }
 }
 
-// Images of a recording are bytes as text; its actions become keys.
-for (const row of PAGE.rows ?? []) {
-  row.key = new Actions(PAGE.pack.action).key(Float32Array.from(row.action));
-  for (const [name, seen] of Object.entries(row.obs)) {
-    if (typeof seen === "string") row.obs[name] = Uint8Array.from(atob(seen), (c) => c.charCodeAt(0));
+// Put a player into an element; returns it. Images of a recording are bytes as text, and its actions
+// become keys.
+function mount(host, page, { address = false } = {}) {
+  for (const row of page.rows ?? []) {
+    row.key = new Actions(page.pack.action).key(Float32Array.from(row.action));
+    for (const [name, seen] of Object.entries(row.obs)) {
+      if (typeof seen === "string") row.obs[name] = Uint8Array.from(atob(seen), (c) => c.charCodeAt(0));
+    }
   }
+  return new Player(host, page, address);
 }
-const player = new Player(PAGE);
