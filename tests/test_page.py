@@ -331,18 +331,18 @@ def test_what_cannot_be_written_is_said_in_a_sentence(tmp_path, capsys):
     with pytest.raises(BadInput, match="was built for"):
         page.write(agent, "CartPole-v1", tmp_path / "dream.html")
     with pytest.raises(BadInput, match="needs the world"):
-        new_agent("vector").page(str(tmp_path / "dream.html"))
+        new_agent("vector").page(tmp_path / "dream.html")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_agent_writes_its_page_whatever_names_its_world(tmp_path):
     path = tmp_path / "dream.html"
     agent = load_pretrained("cartpole")
-    size = agent.page(str(path))
+    size = agent.page(path)
     assert '"world":"cartpole"' in path.read_text() and size == path.stat().st_size
     for env in ("CartPole-v1", {"id": "CartPole-v1"}, make_env("CartPole-v1")):
-        assert agent.page(str(path), env) == size
-    new_agent("vector").page(str(path), world("vector"), horizon=7)
+        assert agent.page(path, env) == size
+    new_agent("vector").page(path, world("vector"), horizon=7)
     assert '"world":"recorded"' in path.read_text() and '"horizon":7' in path.read_text()
 
 

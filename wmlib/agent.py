@@ -5,6 +5,7 @@ Shapes: N environments, B windows of T rows, K of them dreamt from, H horizon.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -284,7 +285,7 @@ class Dreamer(nn.Module):
             )
         return Dream(*(each(lambda x: x.float().cpu().numpy(), part) for part in parts))
 
-    def page(self, path: str = "dream.html", env: Any = None, **settings: Any) -> int:
+    def page(self, path: str | Path = "dream.html", env: Any = None, **settings: Any) -> int:
         """Write one HTML file in which this agent dreams on its own; returns its size in bytes.
 
         env: its world, as `make_env` takes it, or a `RowEnv`; not needed for those that ship with
