@@ -157,33 +157,33 @@ def test_clicks_of_a_cell_that_trains_are_dropped(monkeypatch):
     monkeypatch.setattr("wmlib.widgets.cockpit.get_ipython", lambda: shell)
     monkeypatch.setattr("wmlib.widgets.cockpit.LATE", 0.05)
     cockpit = Cockpit(trainer.agent)
-    console, run = cockpit.tabs["dream console"], cockpit.on_log
+    player, run = cockpit.tabs["blindfold"], cockpit.on_log
 
     def click_late(*line):
         run(*line)
-        before = console.result
-        console.once.click()
-        assert cockpit.busy and console.result is before and not console.play.playing
-        assert "wmlib-busy" in console.view._dom_classes
+        before = player.result
+        player.again.click()
+        assert cockpit.busy and player.result is before
+        assert "wmlib-busy" in player.view._dom_classes
 
     async def cells():
         for _ in range(2):  # the second cell starts before the first has let go
-            steps, console.play.playing = trainer.steps + 50, True
+            steps = trainer.steps + 50
             trainer.run(steps, progress=False, eval_every=10, eval_episodes=4, on_log=click_late)
             shell.events.trigger("post_run_cell", None)
             assert cockpit.result.steps > steps - 20
-            before = console.result
-            console.once.click()  # sent while the cell ran, heard now
-            assert console.result is before
+            before = player.result
+            player.again.click()  # sent while the cell ran, heard now
+            assert player.result is before
         await asyncio.sleep(0.01)
         assert cockpit.busy
         await asyncio.sleep(0.2)
 
     asyncio.run(cells())
-    assert not cockpit.busy and "wmlib-busy" not in console.view._dom_classes
-    before = console.result
-    console.once.click()
-    assert console.result is not before
+    assert not cockpit.busy and "wmlib-busy" not in player.view._dom_classes
+    before = player.result
+    player.again.click()
+    assert player.result is not before
     cockpit.lines.clear()
     shell.events.trigger("post_run_cell", None)  # a cell that does not train
     assert cockpit.result.steps > 0

@@ -1,5 +1,7 @@
 """The dream console: same actions, honest scores, and the right verdict: error or luck."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ import wmlib
 from wmlib.diagnostics import paddle_lanes
 from wmlib.envs.curtain import Scene, draw_frames, make_rules
 from wmlib.errors import BadInput
+from wmlib.page import pack
 from wmlib.widgets import DreamConsole
 from wmlib.widgets.dream_session import compute, judge
 
@@ -208,65 +211,55 @@ def test_only_worlds_of_images_are_shown():
 # ---------------------------------------------------------------- the widget
 
 
-def test_a_running_episode_is_shown_before_any_click_and_goes_on(agent):
+def report(agent, actions, **changes):
+    """What the page sends after an episode with these actions; its latents are arbitrary."""
+    size = len(actions) + 1, agent.config.stoch
+    latents = np.random.default_rng(0).integers(agent.config.classes, size=size).tolist()
+    start = {"lane": 3, "offset": -2, "paddle": 6}
+    settings = {"context": 2, "horizon": 3, "temperature": 1.5}
+    return {"actions": actions, "latents": latents, "start": start, **settings, **changes}
+
+
+def test_a_running_episode_is_shown_before_any_click(agent):
     widget = DreamConsole(agent, seed=4)
     assert flat(widget.result) == flat(compute(agent, (None,) * 5, seed=4))
     assert not widget.result.over and any(widget.result.closed) and widget.image.value
-    widget.buttons[0].click()
-    assert widget.result.t == 6 and widget.result.actions[-1] == 0
+    assert widget.player.played == 5 and widget.player.content["seed"] == 5
+    assert widget.player in widget.view.children
 
 
-def test_steps_follow_compute_and_episodes_follow_each_other(agent):
-    widget = DreamConsole(agent, seed=4)
-    for _ in range(3):
-        widget.once.click()
-    assert widget.result.episode == 1 and widget.result.t == 0
-    for action in (0, 2, 1, 1, 0, 0, 1):
-        widget.buttons[action].click()
-    assert widget.driver.value == "human"
-    assert widget.result.over and widget.result.actions == (0, 2, 1, 1, 0, 0, 1)
-    assert len(widget.result.scores) == 2
-    widget.once.click()
-    widget.once.click()
-    assert widget.result.actions == (1,)  # a human who does nothing stays
-    assert widget.failure is None
-    # the world of episode k is the first of seed + k
-    again = compute(agent, (1,), seed=6)
-    np.testing.assert_array_equal(widget.result.real, again.real)
-
-
-def test_play_holds_the_end_then_goes_on_and_takes_wishes(agent):
-    widget = DreamConsole(agent, played=7)
-    ticks = iter(range(1, 100))
-    count = 0
-    while widget.result.over:
-        widget.play.value = next(ticks)
-        count += 1
-    assert 3 <= count <= 6 and widget.result.t == 0
-    widget.play.playing = True
-    widget.buttons[2].click()
-    assert widget.result.t == 0  # waits for the tick
-    widget.play.value = next(ticks)
-    widget.play.value = next(ticks)
-    assert widget.result.actions == (2, 1)
-    widget.play.value = 0  # stop
-    assert widget.result.t == 2
-    widget.driver.value = "agent"
-    widget.play.value = 1
-    expected = widget.session.actions[-1]
-    assert widget.result.actions[-1] == expected and widget.result.t == 3
-
-
-def test_temperature_reaches_the_dream(agent):
+def test_what_the_page_has_played_is_computed_here(agent):
     widget = DreamConsole(agent)
-    widget.heat.value = 2.5
-    widget.once.click()
-    assert widget.result.temperature == 2.5
+    before = bytes(widget.image.value)
+    widget.player.report = report(agent, [0, 0, 2, 1])
+    assert widget.failure is None and widget.image.value != before
+    r = widget.result
+    assert r.actions == (0, 0, 2, 1) and r.closed == (False, False, True, True, True)
+    assert paddle_lanes(np.stack(r.real)).tolist() == [6, 5, 4, 5, 5] and r.temperature == 1.5
+    assert abs(r.real_score + 0.06) < 1e-6  # three moves
+    widget.player.report = report(
+        agent, [0, 0, 2, 1], latents=report(agent, [1] * 9)["latents"][5:]
+    )
+    assert flat(widget.result)["real"] == flat(r)["real"]
+    assert flat(widget.result)["dream"] != flat(r)["dream"]
 
 
-def test_a_failing_agent_is_told_in_the_widget(agent):
-    widget = DreamConsole(agent, played=7)
-    widget.session.env.close()
-    widget.session.env = None
-    widget.once.click()
-    assert "AttributeError" in widget.message.value and widget.result.over
+def test_a_report_that_cannot_be_is_one_line(agent):
+    widget = DreamConsole(agent)
+    before = widget.result
+    widget.player.report = report(agent, [1] * 9)
+    assert "over after 7 actions" in widget.message.value and widget.result is before
+    widget.player.report = report(agent, [1])
+    assert widget.message.value == "" and widget.result.t == 1
+
+
+def test_the_page_goes_on_with_what_the_agent_has_learnt(agent):
+    learner = copy.deepcopy(agent)
+    widget = DreamConsole(learner)
+    widget.player.report = report(agent, [1, 1, 1])
+    before = widget.result
+    with torch.no_grad():
+        learner.world.decoder.convs[-1].bias += 30
+    widget.refresh()
+    assert widget.player.weights == pack(learner) != widget.player.content["pack"]
+    assert widget.result.t == 3 and np.mean(widget.result.dream) > np.mean(before.dream) + 0.1

@@ -22,6 +22,7 @@ from wmlib.errors import BadInput
 from wmlib.play import play
 from wmlib.pretrained import load_pretrained
 from wmlib.trainer import train
+from wmlib.widgets import DreamConsole
 from wmlib.widgets.dream_session import judge
 
 VECTOR = Box(-5, 5, (3,), np.float32)
@@ -344,6 +345,31 @@ def test_an_agent_writes_its_page_whatever_names_its_world(tmp_path):
         assert agent.page(path, env) == size
     new_agent("vector").page(path, world("vector"), horizon=7)
     assert '"world":"recorded"' in path.read_text() and '"horizon":7' in path.read_text()
+
+
+PLAYED = """
+const settings = { context: 3, horizon: 2, temperature: 1.5, pinned: { 1: 3 } };
+const dream = new Dream(data.page, 3, settings);
+data.actions.forEach((action) => dream.step(dream.actions.choice(action)));
+const films = (side) => dream.film.map((frame) => [...frame[side][""]]);
+result = { report: dream.report(), real: films("real"), dream: films("dream"),
+  scores: [dream.real, dream.dreamt], verdict: dream.verdict() };"""
+
+
+@pytest.mark.parametrize("actions", [(0, 2, 2, 2, 1, 0, 1), (2, 2)])
+def test_what_the_page_plays_is_what_the_console_computes(actions):
+    console = DreamConsole(load_pretrained("curtain"))
+    shown = page.content(console.agent, halves=False)
+    found = node(page.script("dream.js") + PLAYED, page=shown, actions=actions)
+    result = console.replay(found["report"])
+    assert result.actions == actions and found["report"]["latents"][-1][1] == 3
+    np.testing.assert_array_equal(np.reshape(result.real, (len(actions) + 1, -1)), found["real"])
+    off = np.reshape(result.dream, (len(actions) + 1, -1)) - found["dream"]
+    assert np.abs(off).max() < 1e-5
+    np.testing.assert_allclose([result.real_score, result.dream_score], found["scores"], atol=1e-4)
+    verdict, reason, *parted = found["verdict"]
+    assert (verdict, reason) == (result.verdict, result.reason)
+    assert (parted or [None]) == [result.parted]
 
 
 FILM = """

@@ -5,6 +5,7 @@ python tests/benchmarks/widgets.py
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +19,19 @@ def events(agent: wmlib.Dreamer) -> dict[str, Callable[[int], None]]:
     cockpit, world = Cockpit(agent), WorldPlayer()
     return {
         "BlindfoldPlayer, sample again": lambda k: blindfold.again.click(),
-        "DreamConsole, one step": lambda k: console.once.click(),
+        "DreamConsole, a report": lambda k: console.hear({"new": seven(agent, k)}),
         "Cockpit, one log line": lambda k: cockpit.on_log(None, {"steps": k, "updates": k}),
         "WorldPlayer, one step": lambda k: world.buttons[1].click(),
     }
+
+
+def seven(agent: wmlib.Dreamer, seed: int) -> dict[str, Any]:
+    """A report of seven actions, as the page sends it."""
+    size = 8, agent.config.stoch
+    latents = np.random.default_rng(seed).integers(agent.config.classes, size=size).tolist()
+    start = {"lane": 3, "offset": 2, "paddle": 4}
+    settings = {"context": 4, "horizon": 15, "temperature": 1.0, "start": start}
+    return {"actions": [1] * 7, "latents": latents, **settings}
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ DAYS = [
     "TugOfWar()",
     "DreamConsole(wmlib.load_pretrained('curtain'))",
 ]
-TWO = f"{PICTURES}.filter(image => image.naturalWidth).length == 2"
+ONE = f"{PICTURES}.filter(image => image.naturalWidth).length == 1"
 # An image whose source has just been replaced is not complete: decode() would fail.
 PIXELS = f"""async () => {{ const found = []; for (const image of {PICTURES}) {{
     while (!image.complete) await new Promise(requestAnimationFrame);
@@ -125,17 +125,24 @@ def save(page, path):
     pytest.fail("the notebook was not saved")
 
 
+def seen_of(page):
+    """The pixels of the pictures, and what the dream console shows."""
+    dream = page.locator("#dream canvas").evaluate("canvas => canvas.toDataURL()")
+    return [*page.evaluate(PIXELS), dream, page.locator("#frame").inner_text()]
+
+
 def first_day(page, path):
     """Run, move a slider, press a button, save, restart the kernel, save again."""
     page.get_by_text("Run", exact=True).first.click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.wait_for_function(TWO)
-    before = page.evaluate(PIXELS)
+    page.wait_for_function(ONE)
+    page.locator("#test.good").wait_for()
+    before = seen_of(page)
     page.locator(".noUi-handle").first.focus()
     page.keyboard.press("ArrowRight")
-    page.get_by_role("button", name="step", exact=True).click()
+    page.get_by_role("button", name="◀ left").click()
     for _ in range(200):
-        after = page.evaluate(PIXELS)
+        after = seen_of(page)
         if all(new != old for new, old in zip(after, before, strict=True)):
             break
         page.wait_for_timeout(50)
@@ -146,7 +153,7 @@ def first_day(page, path):
     page.get_by_text("Restart Kernel…", exact=True).click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
     page.locator(".jupyter-widgets-disconnected").first.wait_for()
-    assert page.evaluate(PIXELS) == after
+    assert seen_of(page) == after
     save(page, path)
     page.get_by_text("| Idle").first.wait_for()  # a server does not stop while a kernel restarts
     return after
@@ -154,10 +161,11 @@ def first_day(page, path):
 
 def another_day(page, path):
     """Look, run nothing, save."""
-    page.wait_for_function(TWO)
+    page.wait_for_function(ONE)
+    page.locator("#test.good").wait_for()
     assert page.get_by_text("Error displaying widget").count() == 0
     assert page.locator(".wmlib-widget.jupyter-widgets-disconnected").count() == 2
-    found = page.evaluate(PIXELS)
+    found = seen_of(page)
     save(page, path)
     return found
 

@@ -19,8 +19,9 @@ from wmlib.widgets.blindfold import LEFT, PITCH
 
 pytestmark = pytest.mark.browser
 
+CONSOLE = {"DreamConsole": widget_examples()["DreamConsole"]}  # a page of its own, no picture
 EXAMPLES = {
-    **widget_examples(),
+    **{name: cell for name, cell in widget_examples().items() if name not in CONSOLE},
     "a failing NatsCounter": "def train(l, k, b):\n"
     "    assert l < 2, 'only L = 1 can be trained'\n"
     "    return NatsEntry(np.eye(16)[..., None], np.eye(16)[..., None], 1.0, 3.0, 3.4)\n"
@@ -29,8 +30,9 @@ EXAMPLES = {
 CELLS = [
     "import wmlib, numpy as np\nfrom wmlib.widgets import *\nwmlib.set_threads(1)",
     *EXAMPLES.values(),
+    *CONSOLE.values(),
 ]
-PICTURES = len(EXAMPLES) + 3  # the cockpit has four, the others one
+PICTURES = len(EXAMPLES) + 2  # the cockpit has three, the others one
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
@@ -42,7 +44,7 @@ def page(request, chromium, course):
     theme.parent.mkdir(parents=True)
     theme.write_text(json.dumps({"theme": THEMES[request.param]}))
     with lab_server(home, home / "runtime", **places) as lab:
-        page = chromium.new_page(viewport={"width": 1280, "height": 10400})
+        page = chromium.new_page(viewport={"width": 1280, "height": 11000})
         page.set_default_timeout(60_000)
         page.goto(f"{lab['url']}lab/tree/notebooks/widgets.ipynb?token={lab['token']}")
         page.get_by_text("| Idle").first.wait_for()  # before that a dialog asks for the kernel
@@ -51,6 +53,7 @@ def page(request, chromium, course):
         images = "document.querySelectorAll('.jupyter-widgets img')"
         page.wait_for_function(f"{images}.length == {PICTURES}")
         page.wait_for_function(f"[...{images}].every(i => i.naturalWidth > 0)")
+        page.locator("#test.good").last.wait_for()
         yield page
         if folder := os.environ.get("WMLIB_SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -127,17 +130,26 @@ def test_the_theme_is_the_one_asked_for(page, request):
 
 
 def test_the_dream_console_obeys(page):
-    console = Shown(page, "DreamConsole")
-    assert console.changes(console.button("◀ left").click)
-    assert console.changes(console.button("stay").click)
-    assert console.changes(console.button("step").click)
-    console.button("agent").click()
-    play = console.root.locator(".widget-play button")
-    assert console.changes(play.first.click, times=4)  # goes on by itself
-    play.first.click()  # pause
-    assert console.rests()
-    console.nudge(0)
-    assert console.changes(console.button("step").click)
+    console = page.locator(".jp-OutputArea-output", has=page.locator("#player")).last
+    frame, dream = console.locator("#frame"), console.locator("#dream canvas")
+    assert frame.inner_text() == "5" and dream.get_attribute("aria-label").endswith("frame 5")
+    before = dream.evaluate("canvas => canvas.toDataURL()")
+    console.get_by_role("button", name="◀ left").click()
+    assert frame.inner_text() == "6" and console.locator("#hand").inner_text() == "you play"
+    assert dream.evaluate("canvas => canvas.toDataURL()") != before
+    console.locator("#stage").click()  # has the focus, and a frame around it
+    page.keyboard.press("ArrowRight")
+    assert frame.inner_text() == "7"
+    page.keyboard.press("n")
+    page.keyboard.press("Space")
+    page.wait_for_function("frame => frame.textContent > 3", arg=frame.element_handle())
+    page.keyboard.press("Space")
+    count = frame.inner_text()
+    page.wait_for_timeout(500)
+    assert frame.inner_text() == count
+    light = page.evaluate("document.body.dataset.jpThemeLight") == "true"
+    paper = console.locator("#player").evaluate("node => getComputedStyle(node).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if light else "rgb(18, 22, 29)")
 
 
 def test_the_world_player_obeys(page):
@@ -203,16 +215,16 @@ def test_the_cockpit_obeys(page):
     names = ["training", "blindfold", "dream console", "latent mixer"]
     assert root.locator(".lm-TabBar-tab").all_inner_texts() == names
     root.get_by_text("dream console", exact=True).click()
-    console = Shown(page, "Cockpit")
-    console.image = root.locator("img:visible")
-    root.locator("img[alt^='Dream console:']").wait_for()
-    assert console.changes(root.get_by_role("button", name="step", exact=True).click)
+    root.get_by_role("button", name="step", exact=True).click()
+    assert root.locator("#frame").inner_text() == "6"
     root.get_by_text("training", exact=True).click()
     assert root.locator("img:visible").count() == 1
     root.locator("img[alt^='Cockpit:']").wait_for()
     root.get_by_role("button", name="refresh all", exact=True).click()
+    note = root.locator("#test", has_text="has learnt on")
+    note.wait_for(state="attached")  # the weights of now have arrived
     root.get_by_text("dream console", exact=True).click()
-    assert root.locator("img:visible").count() == 1
+    assert root.locator("img:visible").count() == 0 and root.locator("#dream canvas").is_visible()
 
 
 def test_the_kl_seismograph_obeys(page):
@@ -259,7 +271,7 @@ KINDS = {
     "slider": ".noUi-handle",
     "button": ".jupyter-button:not(.widget-toggle-button)",
     "toggle": ".widget-toggle-button:enabled",
-    "play": ".widget-play button",
+    "player": "#player",
     "checkbox": "input[type=checkbox]",
     "select": "select",
     "tab": ".lm-TabBar-tab",

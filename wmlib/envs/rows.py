@@ -99,10 +99,10 @@ class RowEnv:
         self.whole = True  # no environment has failed half-way through a step
         self.steps = 0
 
-    def reset(self, seed: int | None = None) -> Row:
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Row:
         """Abandon all episodes and return N first rows; a seed makes everything repeatable.
 
-        Without a seed the environments go on to fresh episodes.
+        Without a seed the environments go on to fresh episodes. options go to the environments.
 
         Raises:
             BadInput: the seed is not a whole number from 0, or an observation is not finite.
@@ -112,7 +112,7 @@ class RowEnv:
             self.steps = 0
         self.whole = False
         with explained(self.spec["id"], "reset"):
-            obs, _ = self.vec.reset(seed=seed)
+            obs, _ = self.vec.reset(seed=seed, options=options)
         self.seen = self._obs(obs)
         self.whole = True
         self.last = np.zeros(self.num_envs, bool)

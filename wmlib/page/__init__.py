@@ -128,6 +128,7 @@ def content(
             "title": f"A dream of {re.split('[/:]', spec['id'])[-1]}",
             "context": context,
             "horizon": horizon,
+            "seed": seed + 1,
             "pack": pack(agent, halves),
             "reference": thin(reference(agent, short, 3 if large else 10)),
             **world_of(agent, env, spec, rows),
@@ -216,7 +217,9 @@ def pack(agent: Dreamer, halves: bool = True) -> dict[str, Any]:
         "config": {name: getattr(agent.config, name) for name in CONFIG},
         "parts": parts_of(agent.obs_space),
         "action": action_of(agent.act_space),
-        "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
+        "tensors": [
+            [name, list(tensor.shape)] for name, tensor in tensors.items()
+        ],  # in this order
         "halves": halves,
         "data": base64.b64encode(np.concatenate(flat).tobytes()).decode(),
     }

@@ -90,7 +90,9 @@ class Dream {
     this.choice = this.actions.key(agent.act());
     this.real += world.reward;
     this.dreamt += reward;
-    film.push({ real: world.obs, dream: agent.decode(), shut, action,
+    const { stoch, classes } = agent.config;
+    const z = Array.from({ length: stoch }, (_, s) => agent.z.indexOf(1, s * classes) - s * classes);
+    film.push({ real: world.obs, dream: agent.decode(), shut, action, z,
       surprise: agent.surprise(), prior: agent.prior, posterior: agent.posterior, h: agent.h });
   }
 
@@ -104,6 +106,13 @@ class Dream {
     const action = this.world.rows ? key : parseInt(key, DIGITS.length);
     this.world.step(action);
     this.see(vector, action);
+  }
+
+  // All that wmlib needs to compute this dream again.
+  report() {
+    const { seed, settings, world, keys, film } = this, { context, horizon, temperature } = settings;
+    return { seed, context, horizon, temperature, start: world.start ?? null,
+      actions: keys.map((key) => parseInt(key, DIGITS.length)), latents: film.map(({ z }) => z) };
   }
 
   // Verdict and sentence; the third is the frame where the two parted.

@@ -271,7 +271,7 @@ class Agent {
     const all = numbers(data, halves);
     let at = 0;
     this.net = {};
-    for (const [name, shape] of Object.entries(tensors)) {
+    for (const [name, shape] of tensors) {
       const size = shape.reduce((a, b) => a * b, 1);
       this.net[name] = { shape, data: all.subarray(at, at + size) };
       at += size;

@@ -126,13 +126,14 @@ const signed = (x) => x.toFixed(2).replace("-", "−");
 const FADE = 120; // ms from one frame to the next, at most
 
 class Player {
-  // address: the address of the page holds the dream, and is read.
-  constructor(host, page, address) {
+  // address: the address of the page holds the dream, and is read. code: of a dream to begin with,
+  // else the agent takes so many actions: `played`. heard: gets a report whenever the player rests.
+  constructor(host, page, { address = false, code = "", played = 0, heard = () => {} } = {}) {
     this.host = host;
     this.root = host.shadowRoot ?? host.attachShadow({ mode: "open" });
     this.root.innerHTML = TEMPLATE;
     host.dataset.lmSuppressShortcuts = "true"; // keys typed here are no commands of JupyterLab
-    Object.assign(this, { page, address, playing: false, agentDrives: true, drivers: new Set(),
+    Object.assign(this, { page, address, heard, playing: false, agentDrives: true, drivers: new Set(),
       waiting: null, held: null, then: 0, ticked: 0, frames: 0 });
     this.scores = { you: [], agent: [] };
     this.streak = 0;
@@ -145,7 +146,10 @@ class Player {
       : arrows[this.names.length] ?? [..."1234567890qwertyuiop"];
     this.build();
     this.paint();
-    this.read();
+    this.read(address ? location.hash.slice(1) : code);
+    if (!this.dream.keys.length && !address) for (let k = 0; k < played; k++) this.dream.step(this.dream.suggestion);
+    this.draw();
+    this.rest();
     setTimeout(() => this.test(), 50);
   }
 
@@ -186,7 +190,7 @@ class Player {
     new ResizeObserver(() => {
       if (width !== (width = $("player").clientWidth)) this.draw(); // the height follows from it
     }).observe($("player"));
-    if (this.address) addEventListener("hashchange", () => { if (location.hash !== this.code()) this.read(); });
+    if (this.address) addEventListener("hashchange", () => { if (location.hash.slice(1) !== this.code()) this.read(location.hash.slice(1)); });
     const repaint = () => { this.paint(); this.draw(); };
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
     for (const node of [document.documentElement, document.body])
@@ -240,6 +244,7 @@ class Player {
     const before = dream.verdict()[0];
     dream.step(this.agentDrives ? dream.suggestion : dream.actions.choice(index));
     if (dream.over) this.finish();
+    this.rest();
     const [verdict, reason] = dream.verdict();
     if (verdict !== before || dream.over || !this.playing)
       this.log(`Frame ${dream.keys.length}: ${verdict}. ${reason}${dream.over ? " The episode is over." : ""}`);
@@ -256,6 +261,7 @@ class Player {
     this.then = performance.now();
     if (this.playing) requestAnimationFrame((now) => this.run(now));
     this.draw();
+    this.rest();
   }
 
   // Once per frame of the screen: steps that are due, and the way from the last frame to this one.
@@ -269,6 +275,15 @@ class Player {
     this.frames++;
     this.drawStage(Math.min(1, (now - this.then) / Math.min(pause, FADE)));
     requestAnimationFrame((later) => this.run(later));
+  }
+
+  rest() { if (!this.playing || this.dream.over) this.heard({ ...this.dream.report(), code: this.code() }); }
+
+  // Go on with other weights: the agent has learnt.
+  learn(pack) {
+    this.page = { ...this.page, pack };
+    this.dream.agent.net = new Agent(pack).net;
+    Object.assign(this.$("test"), { className: "", textContent: "The agent has learnt on since the self-test." });
   }
 
   hand() { this.agentDrives = !this.agentDrives; this.draw(); }
@@ -290,25 +305,26 @@ class Player {
     this.settings.temperature = +$("temperature").value;
     this.settings.pinned = +$("latent").value < 0 ? {} : { [$("latent").value]: +$("class").value };
     this.again(this.dream.seed, this.dream.keys);
+    this.rest();
   }
 
-  // ---- the address: #seed.keys, then context, horizon, temperature, pin where they are not the usual
+  // ---- the code of a dream: seed.keys, then context, horizon, temperature, pin where they are not the usual
 
   code() {
     const { context, horizon, temperature, pinned } = this.settings, pin = Object.entries(pinned)[0];
     const more = [context, horizon, temperature * 10, ...(pin ?? [])].map(Math.round), { page } = this;
     const usual = context === page.context && horizon === page.horizon && temperature === 1 && !pin;
-    return "#" + [this.dream.seed, this.dream.keys.join(""), ...(usual ? [] : more)].join(".");
+    return [this.dream.seed, this.dream.keys.join(""), ...(usual ? [] : more)].join(".");
   }
 
-  read() {
-    const code = this.address ? location.hash.slice(1) : "1", $ = (id) => this.$(id);
+  read(code) {
     const [seed, keys = "", context, horizon, tenths, latent, klass] = code.split(".");
+    const $ = (id) => this.$(id);
     if (context >= 1) $("context").value = context;
     if (horizon >= 1) $("horizon").value = horizon;
     if (tenths >= 1) $("temperature").value = tenths / 10;
     if (latent >= 0) [$("latent").value, $("class").value] = [latent, klass];
-    this.dream.begin(Math.max(1, parseInt(seed) % 999983 || 1), this.settings);
+    this.dream.begin(Math.max(1, parseInt(seed) % 999983 || this.page.seed), this.settings);
     this.dream.keys = this.dream.actions.valid(keys).slice(0, 999);
     this.set();
   }
@@ -339,7 +355,7 @@ class Player {
     drawHeat($("h"), frame.h);
     drawBars($("z"), Array(stoch).fill(classes), [[frame.prior, "dream"], [frame.posterior, "real"]], 52);
     drawSurprise($("surprise"), dream.film);
-    if (this.address && location.hash !== this.code() && !this.playing) history.replaceState(null, "", this.code());
+    if (this.address && location.hash.slice(1) !== this.code() && !this.playing) history.replaceState(null, "", "#" + this.code());
   }
 
   // The newest frame of the world and of the model, or what lies between it and the one before.
@@ -385,12 +401,12 @@ class Player {
 
 // Put a player into an element; returns it. Images of a recording are bytes as text, and its actions
 // become keys.
-function mount(host, page, { address = false } = {}) {
+function mount(host, page, options) {
   for (const row of page.rows ?? []) {
     row.key = new Actions(page.pack.action).key(Float32Array.from(row.action));
     for (const [name, seen] of Object.entries(row.obs)) {
       if (typeof seen === "string") row.obs[name] = Uint8Array.from(atob(seen), (c) => c.charCodeAt(0));
     }
   }
-  return new Player(host, page, address);
+  return new Player(host, page, options);
 }

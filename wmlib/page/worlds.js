@@ -15,6 +15,7 @@ class Curtain {
     drawn.offset = offsets[draw(probs, dice.uniform())];
     const flips = () => Array.from({ length: this.rules.static }, () => dice.below(2));
     Object.assign(this, { t: 0, reward: 0, over: false, flips }, drawn, given);
+    this.start = { lane: this.lane, offset: this.offset, paddle: this.paddle };
     this.obs = { "": Curtain.frame(this.rules, this, this.flips()) };
   }
 

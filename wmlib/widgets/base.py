@@ -34,6 +34,11 @@ ON_PAGE = """<style>
   font: inherit; color: var(--jp-error-color1, #B91C1C);
 }
 .wmlib-widget .jupyter-widgets-disconnected::before { display: none }
+.wmlib-page.wmlib-busy::after { display: none !important }
+.wmlib-page.jupyter-widgets-disconnected::before {
+  color: inherit;
+  content: "Not connected to Python. The dream goes on in this page, and reports to nobody.";
+}
 .wmlib-busy > .widget-hbox { opacity: 0.5; pointer-events: none }
 .wmlib-busy:not(.jupyter-widgets-disconnected)::after {
   content: "Busy: the controls work again when the running cell has finished.";
@@ -173,7 +178,6 @@ class Widget:
         self.image.layout = {"max_width": "100%", "margin": "4px 0 0 2px"}
         self.message = ipywidgets.HTML()
         bars = [ipywidgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
-        self.players = [c for row in rows for c in row if isinstance(c, ipywidgets.Play)]
         self.view = framed([*bars, self.image, self.message], self.alt)
         self.show(result)
         for control in refreshed_by:
@@ -220,8 +224,6 @@ class Widget:
         self.busy = busy
         if busy:
             self.view.add_class("wmlib-busy")
-            for player in self.players:
-                player.playing = False
         else:
             self.view.remove_class("wmlib-busy")
 

@@ -3,20 +3,20 @@
 import textwrap
 from typing import Any
 
-import ipywidgets
 import numpy as np
 from PIL import Image
 
 from wmlib.agent import Dreamer
 from wmlib.envs.make import make_env
 from wmlib.figures import AMBER, INK, SLATE, SOFT
-from wmlib.widgets.base import ALERT, BUTTONS, TINT, Canvas, Widget, button, signed
+from wmlib.page import content, pack
+from wmlib.widgets.base import ALERT, TINT, Canvas, Widget, framed, signed
+from wmlib.widgets.dream_player import DreamPlayer
 from wmlib.widgets.dream_session import CURTAIN, ConsoleResult, Session, compute
 
 __all__ = ["DreamConsole"]
 
 FILM = 8  # frames in the film strip
-HOLD = 4  # ticks of the play button for which a finished episode stays on screen
 
 
 def draw(result: ConsoleResult) -> Image.Image:
@@ -66,12 +66,14 @@ def draw(result: ConsoleResult) -> Image.Image:
     canvas.text(right, 350, f"temperature {result.temperature:.1f}", SOFT)
     if result.over:
         canvas.text(right, 382, "The episode is over.", bold=True)
-        canvas.text(right, 402, "Step or a move starts the next.", SOFT)
     return canvas.image
 
 
 class DreamConsole(Widget):
     """Steer the world and the dream at once, or watch the agent do it.
+
+    Both run in the page, by `wmlib.page`: no key and no frame waits for Python. What was played
+    last is `result`, computed here from the actions and latents of the page.
 
     agent: a trained agent for `env_id`, a world of images with discrete actions. seed: of the first
     episode. eyes_open: frames the model sees after a reset. horizon: frames it then dreams. world:
@@ -92,78 +94,46 @@ class DreamConsole(Widget):
         seed: int = 0,
         eyes_open: int = 4,
         horizon: int = 15,
-        temperature: float = 1.0,
         played: int = 5,
         **world: Any,
     ) -> None:
-        self.played = played
-        self.session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
-        count = int(self.session.env.single_action_space.n)
-        names = {2: ("◀ left", "right ▶"), 3: BUTTONS}.get(count, [str(k) for k in range(count)])
-        self.idle = count // 2
-        self.wish: int | None = None  # of the human, for the next tick
-        self.held = 0  # ticks since the episode ended
-        self.buttons = [button(name) for name in names]
-        self.driver = ipywidgets.ToggleButtons(
-            options=["agent", "human"],
-            style={"button_width": "76px"},
-            layout={"margin": "2px 0 0 12px"},
-        )
-        self.play = ipywidgets.Play(max=10**6, interval=300, show_repeat=False)
-        self.once = button("step")
-        self.heat = ipywidgets.FloatSlider(
-            temperature,
-            min=0.1,
-            max=3,
-            step=0.1,
-            description="temperature",
-            readout_format=".1f",
-            style={"description_width": "90px"},
-        )
-        rows = [[*self.buttons, self.driver], [self.play, self.once, self.heat]]
-        self.assemble(rows, self.episode())
-        for index, item in enumerate(self.buttons):
-            self.on(item, lambda _, index=index: self.press(index))
-        self.on(self.once, lambda _: self.advance())
-        self.on(self.play, self.tick)
-
-    def episode(self) -> ConsoleResult:
-        """The next episode, begun by the agent."""
-        result = self.session.reset(self.heat.value)
-        while not result.over and result.t < self.played:
-            result = self.session.step(None, self.heat.value)
-        return result
+        self.agent, self.env_id, self.seed, self.world = agent, env_id, seed, world
+        self.eyes_open, self.horizon, self.played = eyes_open, horizon, played
+        session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
+        shown = content(agent, session.env, context=eyes_open, horizon=horizon, seed=seed)
+        self.player = DreamPlayer(content=shown, played=played)
+        self.assemble([], self.evaluate())
+        self.view = framed([self.player, self.message], self.alt)
+        self.view.add_class("wmlib-page")
+        self.player.observe(self.hear, names="report")
 
     def evaluate(self) -> ConsoleResult:
-        """The episode as it stands: these controls act, and only acting changes it."""
-        return self.result
+        """What the page reported last; before that, the beginning of the first episode."""
+        if self.player.report:
+            return self.replay(self.player.report)
+        actions = (None,) * self.played
+        return compute(
+            self.agent, actions, self.env_id, self.seed, self.eyes_open, self.horizon, **self.world
+        )
 
     def refresh(self) -> None:
-        """The agent has learnt something: it begins the episode on screen once more."""
-        self.session.episode -= 1
-        self.session.scores = ()
-        self.show(self.episode())
+        """The agent has learnt something: the page goes on with its weights."""
+        self.player.weights = pack(self.agent)
+        super().refresh()
 
-    def advance(self, action: int | None = None) -> ConsoleResult:
-        """One frame on: this action, or the driver's; after the end, the next episode."""
-        self.held = 0
-        heat = self.heat.value
-        if self.result.over:
-            return self.session.reset(heat)
-        if action is None and self.driver.value == "human":
-            action = self.idle if self.wish is None else self.wish
-            self.wish = None
-        return self.session.step(action, heat)
+    def hear(self, change: dict[str, Any]) -> None:
+        """Compute once more what the page has played."""
+        self.attempt(lambda: self.replay(change["new"]))
 
-    def press(self, action: int) -> ConsoleResult | None:
-        """An action button: the human takes over, at once or with the next tick of play."""
-        self.driver.value = "human"
-        if self.play.playing:
-            self.wish = action
-            return None
-        return self.advance(action)
-
-    def tick(self, count: int) -> ConsoleResult | None:
-        """The play button; 0 is its stop."""
-        self.held += self.result.over
-        return self.advance() if count and (not self.result.over or self.held > HOLD) else None
+    def replay(self, report: dict[str, Any]) -> ConsoleResult:
+        """A report of the page -> the same frames, scores and verdict, from PyTorch."""
+        keys = ("temperature", "start", "latents", "horizon")
+        return compute(
+            self.agent,
+            report["actions"],
+            self.env_id,
+            self.seed,
+            report["context"],
+            **{key: report[key] for key in keys},
+            **self.world,
+        )

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from wmlib.agent import Dreamer, Memory
 from wmlib.envs.curtain import FIRST_HIDDEN, LANES, Rules, Scene, draw_frames
 from wmlib.envs.make import make_env
 from wmlib.envs.rows import Row, RowEnv
 from wmlib.errors import BadInput
+from wmlib.rssm import State
 from wmlib.runtime import autocast, own_randomness
 from wmlib.spaces import is_image
 
@@ -121,8 +123,13 @@ class Session:
         self.episode = -1
         self.scores: tuple[tuple[float, float], ...] = ()
 
-    def reset(self, temperature: float = 1.0) -> ConsoleResult:
-        """Begin the next episode."""
+    def reset(
+        self,
+        temperature: float = 1.0,
+        start: dict[str, Any] | None = None,
+        latents: Sequence[int] | None = None,
+    ) -> ConsoleResult:
+        """Begin the next episode. start: options of its reset; latents: as for `step`."""
         self.episode += 1
         self.memory = self.agent.initial(1)
         self.real: tuple[np.ndarray, ...] = ()
@@ -131,20 +138,29 @@ class Session:
         self.actions: tuple[int, ...] = ()
         self.real_score = 0.0
         self.dream_score = 0.0
-        return self._see(self.env.reset(seed=self.seed + self.episode), temperature)
+        row = self.env.reset(seed=self.seed + self.episode, options=start)
+        return self._see(row, temperature, latents)
 
-    def step(self, action: int | None = None, temperature: float = 1.0) -> ConsoleResult:
-        """Act in the world and in the dream; None leaves the choice to the agent."""
+    def step(
+        self,
+        action: int | None = None,
+        temperature: float = 1.0,
+        latents: Sequence[int] | None = None,
+    ) -> ConsoleResult:
+        """Act in the world and in the dream; None leaves the choice to the agent.
+
+        latents: classes (S,) to take for z, instead of drawing them.
+        """
         if self.over:
             raise BadInput(f"The episode is over after {len(self.actions)} actions; reset first.")
         chosen = np.array([self.choice if action is None else action])
         row = self.env.step(chosen)  # refuses an action that is none
         self.memory = self.agent.taken(self.memory, chosen)
         self.actions = (*self.actions, int(chosen[0]))
-        return self._see(row, temperature)
+        return self._see(row, temperature, latents)
 
     @torch.no_grad()
-    def _see(self, row: Row, temperature: float) -> ConsoleResult:
+    def _see(self, row: Row, temperature: float, latents: Sequence[int] | None) -> ConsoleResult:
         agent = self.agent
         t = len(self.real)
         shut = t % (self.eyes_open + self.horizon) >= self.eyes_open
@@ -158,6 +174,10 @@ class Session:
             else:
                 choice, self.memory = agent.act(row.obs, row.is_first, self.memory)
                 self.choice = int(choice[0])
+            if latents is not None:
+                classes = torch.tensor([list(latents)], device=agent.device)
+                z = F.one_hot(classes, agent.config.classes).to(self.memory.state.z.dtype)
+                self.memory = Memory(State(self.memory.state.h, z), self.memory.action)
             drawn = agent.world.decode(self.memory.state)[0].float().cpu().numpy()
             reward = agent.world.reward(self.memory.state.feature).item() if t else 0.0
         self.real = (*self.real, row.obs[0])
@@ -196,9 +216,14 @@ def compute(
     eyes_open: int = 4,
     horizon: int = 15,
     temperature: float = 1.0,
+    start: dict[str, Any] | None = None,
+    latents: Sequence[Sequence[int]] | None = None,
     **world: Any,
 ) -> ConsoleResult:
     """Play these actions (None: the agent's choice) from the reset of this seed on.
+
+    start: options of the reset. latents: classes (T, S) to take for z in every frame, as a dream
+    that ran elsewhere has drawn them.
 
     Raises:
         BadInput: a world that the console cannot show, more actions than the episode has, or a
@@ -207,7 +232,8 @@ def compute(
     if not temperature > 0:
         raise BadInput(f"The temperature is {temperature}; it must be positive.")
     session = Session(agent, make_env(env_id, **world), seed, eyes_open, horizon)
-    result = session.reset(temperature)
-    for action in actions:
-        result = session.step(action, temperature)
+    drawn = latents or [None] * (len(actions) + 1)
+    result = session.reset(temperature, start, drawn[0])
+    for action, classes in zip(actions, drawn[1:], strict=True):
+        result = session.step(action, temperature, classes)
     return result
