@@ -104,6 +104,10 @@ def test_the_engine_computes_what_torch_computes(kind):
         assert found["worst"] < most, found
 
 
+def test_the_engine_is_short_enough_to_be_read():
+    assert len(page.script("engine.js").splitlines()) <= 400
+
+
 def test_the_self_test_finds_a_planted_fault():
     agent = new_agent("vector")
     reference = page.reference(agent, play(agent, world("vector"), 10))

@@ -48,7 +48,11 @@ const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 const symlog = (x) => Math.sign(x) * Math.log1p(Math.abs(x));
 const symexp = (x) => Math.sign(x) * Math.expm1(Math.abs(x));
 
-const join = (...arrays) => Float32Array.from(arrays.flatMap((array) => [...array]));
+function join(...arrays) {
+  const x = new Float32Array(arrays.reduce((size, array) => size + array.length, 0));
+  arrays.reduce((at, array) => (x.set(array, at), at + array.length), 0);
+  return x;
+}
 
 // Softmax of x[from ... from + k], mixed with a share of uniform.
 function softmax(x, from, k, mix = 0, temperature = 1) {
@@ -138,62 +142,72 @@ function blockLinear(net, name, x, shared = new Float32Array(0)) {
   return y;
 }
 
-// Convolution of an image (rows, columns, inputs) -> [image, its shape]. "same" keeps the size with a
-// 5 x 5 kernel, "down" halves it with 4 x 4 and stride 2, "up" doubles it by the transpose of that.
+// What an output pixel of a convolution sees: side x side pixels, from step times its own place minus
+// pad. What doubles an image has four kernels, for even and odd rows a and columns b, in which tap s of
+// the weights is at `place`. "up" is the transpose of "down"; "double" takes every pixel four times.
+const MODES = {
+  same: { side: 5, step: 1, zoom: 1, pad: () => 2, place: (s) => s },
+  down: { side: 4, step: 2, zoom: 1, pad: () => 1, place: (s) => s },
+  up: { side: 2, step: 1, zoom: 2, pad: (a) => 1 - a, place: (s, a) => (3 - a - s) / 2 },
+  double: { side: 3, step: 1, zoom: 2, pad: () => 1, place: (s, a) => (a + s) >> 1 },
+};
+
+// Weights (out, in, taps, taps), of "up" (in, out, taps, taps) -> kernel (out, side, side, in).
+function kernelOf({ data, shape: [first, second, taps] }, mode, a, b) {
+  const { side, place } = MODES[mode], up = mode === "up";
+  const [outputs, inputs] = up ? [second, first] : [first, second];
+  const kernel = new Float64Array(outputs * side * side * inputs);
+  for (let o = 0; o < outputs; o++) for (let c = 0; c < inputs; c++) {
+    const from = (up ? c * outputs + o : o * inputs + c) * taps * taps;
+    for (let s = 0; s < taps; s++) for (let t = 0; t < taps; t++) {
+      const p = place(s, a), q = place(t, b);
+      if (p % 1 === 0 && q % 1 === 0) // else it is one of another row or column
+        kernel[((o * side + p) * side + q) * inputs + c] += data[from + s * taps + t];
+    }
+  }
+  return kernel;
+}
+
+// Convolution of an image (rows, columns, inputs) -> [image, its shape].
 function conv(net, name, x, [rows, columns, inputs], mode) {
-  const bias = net[name + ".bias"].data, outputs = bias.length;
-  const weight = net[name + ".weight"], side = weight.shape[2], up = mode === "up";
-  const kernel = (weight.kernel ??= tapsFirst(weight, up));
-  const scale = { same: 1, down: 0.5, up: 2 }[mode], pad = mode === "same" ? 2 : 1;
-  const height = rows * scale, width = columns * scale, step = mode === "same" ? 1 : 2;
-  const y = new Float32Array(height * width * outputs);
-  for (let i = 0; i < y.length; i++) y[i] = bias[i % outputs];
-  // (i, j) runs over the smaller of the two images, (far, off) are the pixels of the larger one
-  const [less, narrow, more, wide] = up ? [rows, columns, height, width]
-    : [height, width, rows, columns];
-  for (let i = 0; i < less; i++) for (let a = 0; a < side; a++) {
-    const far = i * step + a - pad;
-    if (far < 0 || far >= more) continue;
-    for (let j = 0; j < narrow; j++) for (let b = 0; b < side; b++) {
-      const off = j * step + b - pad;
-      if (off < 0 || off >= wide) continue;
-      const small = i * narrow + j, large = far * wide + off;
-      const from = (up ? small : large) * inputs, to = (up ? large : small) * outputs;
-      let k = (a * side + b) * inputs * outputs;
-      let o = 0;
-      for (; o + 4 <= outputs; o += 4, k += 3 * inputs) { // four at a time: x is read once
-        let p = 0, q = 0, r = 0, s = 0;
-        for (let c = 0; c < inputs; c++, k++) {
-          const value = x[from + c];
-          p += value * kernel[k];
-          q += value * kernel[k + inputs];
-          r += value * kernel[k + 2 * inputs];
-          s += value * kernel[k + 3 * inputs];
-        }
-        y[to + o] += p;
-        y[to + o + 1] += q;
-        y[to + o + 2] += r;
-        y[to + o + 3] += s;
+  const weight = net[name + ".weight"], bias = net[name + ".bias"].data, outputs = bias.length;
+  const { side, step, zoom, pad } = MODES[mode], run = side * inputs;
+  const height = (rows * zoom) / step, width = (columns * zoom) / step;
+  const y = new Float32Array(height * width * outputs), patch = new Float64Array(side * run);
+  for (let a = 0; a < zoom; a++) for (let b = 0; b < zoom; b++) {
+    const kernel = ((weight.kernels ??= [])[2 * a + b] ??= kernelOf(weight, mode, a, b));
+    for (let i = 0; i < height / zoom; i++) for (let j = 0; j < width / zoom; j++) {
+      const left = step * j - pad(b), skip = Math.max(0, -left), stop = Math.min(side, columns - left);
+      for (let p = 0; p < side; p++) {
+        const row = step * i - pad(a) + p, from = (row * columns + left) * inputs;
+        const low = row < 0 || row >= rows ? run : skip * inputs, high = stop * inputs;
+        for (let c = 0; c < run; c++) patch[p * run + c] = c < low || c >= high ? 0 : x[from + c];
       }
-      for (; o < outputs; o++) {
-        let sum = 0;
-        for (let c = 0; c < inputs; c++) sum += x[from + c] * kernel[k++];
-        y[to + o] += sum;
-      }
+      products(kernel, patch, bias, y, ((i * zoom + a) * width + j * zoom + b) * outputs);
     }
   }
   return [y, [height, width, outputs]];
 }
 
-// A kernel (out, in, side, side), or (in, out, side, side), as (side, side, out, in).
-function tapsFirst({ data, shape: [first, second, side] }, up) {
-  const kernel = new Float32Array(data.length), taps = side * side;
-  const [inputs, outputs] = up ? [first, second] : [second, first];
-  for (let c = 0; c < inputs; c++) for (let o = 0; o < outputs; o++) for (let t = 0; t < taps; t++) {
-    const from = up ? (c * outputs + o) * taps + t : (o * inputs + c) * taps + t;
-    kernel[(t * outputs + o) * inputs + c] = data[from];
+// y[to + o] = bias[o] + kernel[o] . x, for four o at a time: x is read once.
+function products(kernel, x, bias, y, to) {
+  let o = 0, size = x.length, outputs = bias.length;
+  for (; o + 4 <= outputs; o += 4) {
+    const k = o * size, l = k + size, m = l + size, n = m + size;
+    let p = bias[o], q = bias[o + 1], r = bias[o + 2], s = bias[o + 3];
+    for (let c = 0; c < size; c++) {
+      const value = x[c];
+      p += value * kernel[k + c]; q += value * kernel[l + c];
+      r += value * kernel[m + c]; s += value * kernel[n + c];
+    }
+    y[to + o] = p; y[to + o + 1] = q;
+    y[to + o + 2] = r; y[to + o + 3] = s;
   }
-  return kernel;
+  for (; o < outputs; o++) {
+    let sum = bias[o];
+    for (let c = 0, k = o * size; c < size; c++) sum += x[c] * kernel[k + c];
+    y[to + o] = sum;
+  }
 }
 
 // The largest of every 2 x 2 pixels.
@@ -204,16 +218,6 @@ function maxPool(x, [rows, columns, channels]) {
     y[to] = Math.max(y[to], x[(i * columns + j) * channels + c]);
   }
   return [y, [rows / 2, columns / 2, channels]];
-}
-
-// Every pixel four times.
-function enlarge(x, [rows, columns, channels]) {
-  const y = new Float32Array(x.length * 4);
-  for (let i = 0; i < 2 * rows; i++) for (let j = 0; j < 2 * columns; j++) {
-    const from = ((i >> 1) * columns + (j >> 1)) * channels;
-    y.set(x.subarray(from, from + channels), (i * 2 * columns + j) * channels);
-  }
-  return [y, [2 * rows, 2 * columns, channels]];
 }
 
 // ------------------------------------------------------------------ observations
@@ -257,8 +261,7 @@ function decode(net, name, part, h, z, config) {
     x[p * shape[2] + g * own + c] += tiles[(g * pixels + p) * own + c];
   for (let i = 0; i < count; i++) {
     normSilu(net, `${name}.norms.${i}`, x);
-    if (config.coder === "pooled") [x, shape] = enlarge(x, shape);
-    [x, shape] = conv(net, `${name}.convs.${i}`, x, shape, config.coder === "pooled" ? "same" : "up");
+    [x, shape] = conv(net, `${name}.convs.${i}`, x, shape, config.coder === "pooled" ? "double" : "up");
   }
   return x.map(sigmoid);
 }
