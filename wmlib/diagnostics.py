@@ -24,6 +24,7 @@ __all__ = [
     "dream_laws",
     "ending",
     "fit_probes",
+    "laws_of",
     "memory_share",
     "paddle_lanes",
     "reset_gap",
@@ -78,18 +79,27 @@ def dream_laws(agent: Dreamer, n: int = 1000, seed: int = 0, p: float = 0.5) -> 
     before = np.concatenate([np.zeros((n, 1), int), actions[:, : REVEAL - 1]], 1)
     context = {"obs": np.stack(frames, 1), "prev_action": before, "is_first": first}
     dream = agent.imagine(context, horizon=3, actions=actions[:, REVEAL - 1 :])
-    start = ball_lanes(frames[0], 0)
-    moved = ball_lanes(dream.observation[:, 1], REVEAL) - start
-    paddle = paddle_lanes(dream.observation)  # (N, 4): frame 3 with eyes open, 4 .. 6 dreamt
-    paddle[:, 0] = paddle_lanes(frames[-1])
-    wanted = np.clip(paddle[:, :-1] + actions[:, REVEAL - 1 :] - 1, 0, 7)
+    return laws_of(frames[0], frames[-1], dream.observation[:, 1:], actions[:, REVEAL - 1 :])
+
+
+def laws_of(
+    first: np.ndarray, last: np.ndarray, dreamt: np.ndarray, actions: np.ndarray
+) -> DreamLaws:
+    """Laws of n dreams of frames 4 .. 6.
+
+    first, last: the real frames 0 and 3, (N, 16, 16, 1). dreamt (N, 3, 16, 16, 1). actions (N, 3):
+    those that lead to the dreamt frames.
+    """
+    moved = ball_lanes(dreamt[:, 0], REVEAL) - ball_lanes(first, 0)
+    paddle = np.concatenate([paddle_lanes(last)[:, None], paddle_lanes(dreamt)], 1)  # (N, 4)
+    wanted = np.clip(paddle[:, :-1] + actions - 1, 0, 7)
     left, right = (moved == -2).mean(), (moved == 2).mean()
     return DreamLaws(
         left=float(left),
         right=float(right),
         impossible=float(1 - left - right),
         action_fidelity=float((paddle[:, 1:] == wanted).mean()),
-        n=n,
+        n=len(first),
     )
 
 
