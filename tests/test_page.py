@@ -16,7 +16,6 @@ from wmlib import page
 from wmlib.__main__ import main
 from wmlib.agent import Dreamer
 from wmlib.config import preset
-from wmlib.diagnostics import dream_laws, laws_of
 from wmlib.envs.curtain import Curtain, Scene, draw_frames
 from wmlib.envs.make import make_env
 from wmlib.errors import BadInput
@@ -268,27 +267,8 @@ def test_cartpole_in_the_page_is_the_world():
     assert found[:-1, 4].any() == 0 and found[-1, 4] == 1
 
 
-# ---- the laws -----------------------------------------------------------------------------------
+# ---- the agent ----------------------------------------------------------------------------------
 
-LAWS = """
-const world = new Curtain(data.rules), none = new Float32Array(3), dice = new Dice(0);
-const one = new Agent(data.pack);
-const levels = (x) => Array.from(x, (v) => Math.round(255 * v));
-result = Array.from({ length: data.count }, (_, k) => {
-  const agent = one.fork(k), actions = Array.from({ length: 6 }, () => dice.below(3));
-  world.reset(dice);
-  agent.observe(world.obs, none, true);
-  const first = [...world.obs[""]], dreamt = [];
-  for (let t = 0; t < 3; t++) {
-    world.step(actions[t]);
-    agent.observe(world.obs, oneHot([actions[t]], [3]));
-  }
-  for (let t = 3; t < 6; t++) {
-    agent.imagine(oneHot([actions[t]], [3]));
-    dreamt.push(levels(agent.decode()[""]));
-  }
-  return { first, last: [...world.obs[""]], dreamt, actions: actions.slice(3) };
-});"""
 RETURNS = """
 const world = new Curtain(data.rules), dice = new Dice(1), agent = new Agent(data.pack, 7);
 result = Array.from({ length: data.count }, () => {
@@ -303,20 +283,6 @@ result = Array.from({ length: data.count }, () => {
   return sum;
 });"""
 APART = 5.3  # standard errors: the two of one law differ by more once in ten million
-
-
-def test_dreams_in_the_page_obey_the_laws_of_dreams_in_python():
-    agent, count = load_pretrained("curtain"), 2000
-    found = node(LAWS, pack=page.pack(agent), rules=asdict(Curtain().rules), count=count)
-    shape = {"first": (-1, 16, 16, 1), "last": (-1, 16, 16, 1), "dreamt": (-1, 3, 16, 16, 1)}
-    films = {key: np.array([f[key] for f in found]).reshape(size) for key, size in shape.items()}
-    here = laws_of(**films, actions=np.array([f["actions"] for f in found]))
-    there = dream_laws(agent, n=count, seed=1)
-    for name in ("left", "right", "impossible", "action_fidelity"):
-        a, b = getattr(here, name), getattr(there, name)
-        mean = np.clip((a + b) / 2, 1 / count, 1 - 1 / count)
-        assert abs(a - b) < APART * (2 * mean * (1 - mean) / count) ** 0.5, (name, a, b)
-    assert here.impossible < 0.3 and here.action_fidelity > 0.9  # nonsense in both would be equal
 
 
 def test_the_agent_in_the_page_earns_what_it_earns_in_python():
