@@ -2,7 +2,7 @@
 # make notebooks execute and store all notebooks      make train     train the Curtain agent
 # make pretrained  train such agents as are shipped   make lint      ruff
 # make imgs      draw the diagrams of imgs/               make shake     notebooks under other seeds,
-#                                                                        processors and threads
+# make site      the course as a web site, site/_build                   processors and threads
 # Works from any directory: make -C path/to/here lab
 
 VENV ?= .venv
@@ -15,7 +15,7 @@ else
 endif
 READY := $(VENV)/.ready
 
-.PHONY: lab test shake notebooks train pretrained imgs lint setup
+.PHONY: lab test shake notebooks site train pretrained imgs lint setup
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ shake: $(READY)
 
 notebooks: $(READY)
 	"$(BIN)/python" tests/store_notebooks.py $(NOTEBOOKS)
+
+site: $(READY)
+	"$(BIN)/python" site/build.py
 
 train: $(READY)
 	"$(BIN)/python" -m wmlib train wmlib/Curtain-v0 --preset curtain
