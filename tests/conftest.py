@@ -5,7 +5,9 @@ The NumPy functions are written from the formulas, not from `wmlib`; they read o
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", WMLIB_THREADS="1")  # read by torch when it is imported
 
@@ -53,6 +55,16 @@ def fresh():
     torch.set_num_threads(1)
     if matplotlib := sys.modules.get("matplotlib"):
         matplotlib.rcdefaults()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The folder of the course as a web site, built without a warning."""
+    out = tmp_path_factory.mktemp("site") / "made"
+    builder = Path(__file__).parent.parent / "site" / "build.py"
+    run = subprocess.run([sys.executable, builder, out], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, ""), run.stderr
+    return out
 
 
 def pick_argmax(probs):
