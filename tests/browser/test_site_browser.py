@@ -75,4 +75,6 @@ def test_the_console_plays(phone, address):
     phone.goto(f"{address}notebooks/00_why_dream.html")
     host = phone.locator(".wmlib-player").first
     host.scroll_into_view_if_needed()
-    host.locator("canvas").first.wait_for()
+    host.locator("#test.good").wait_for()
+    host.locator("#step").click()
+    assert host.locator("#frame").inner_text() == "1"
